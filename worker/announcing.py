@@ -1,4 +1,4 @@
-"""What a worker tells the registries while it runs: that it is there, which job types it takes, and what their payloads are."""
+"""What a worker tells the registries while it runs: that it is there, which job types it takes, their payloads and their schedules."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from sickbay.handlers.type_schemas import schemas_of
 from sickbay.runtime.parts import WorkerParts
 from sickbay.runtime.settings import Settings
 from sickbay.version import VERSION
+from worker.announced_schedules import AnnouncedSchedules
 from worker.announced_types import AnnouncedTypes
 from worker.engine import Engine
-from worker.handlers import Handlers
+from worker.handlers import Handlers, Source
 from worker.presence import Presence
 
 
 class Announcing:
-    """One per worker: `announce` before it takes jobs, run `presence` and `types` while it does."""
+    """One per worker: `announce` before it takes jobs, run `presence`, `types` and `schedules` while it does."""
 
     def __init__(
         self, backends: WorkerParts, settings: Settings, handlers: Handlers, engine: Engine, running: Callable[[], Mapping[str, int]]
@@ -27,6 +28,7 @@ class Announcing:
         """`running` says how many jobs of each tenant run."""
         self._handlers = handlers
         self.types = AnnouncedTypes(backends.job_types, schemas_of(handlers.values()))
+        self.schedules = AnnouncedSchedules(backends.code_schedules, handlers.of(Source.MODULES).values(), backends.clock)
         self.presence = Presence(
             backends.workers,
             _announced(settings, handlers, backends.clock()),
@@ -34,6 +36,7 @@ class Announcing:
             lambda: engine.floods,
             job_types=lambda: handlers,
             schemas=lambda: self.types.keys,
+            schedules=lambda: (self.schedules.digest, self.schedules.since),
             running=running,
         )
         engine.intake.on_flood = self.presence.tell
@@ -42,10 +45,12 @@ class Announcing:
     async def announce(self) -> None:
         """Announce what it takes, and that it is there."""
         await self.types.announce()  # first, so that what the worker's heartbeats name is known
+        await self.schedules.announce()
         await self.presence.announce()
 
     def _tell(self) -> None:
         self.types.replace(schemas_of(self._handlers.values()))
+        self.schedules.replace(self._handlers.of(Source.MODULES).values())
         self.presence.tell()
 
 

@@ -199,7 +199,7 @@ async def serve(
             await announcing.announce()  # before it consumes, so that the registry never knows fewer workers than the broker
             working = asyncio.create_task(run_with_restarts(engine.run), name="engine")
             try:
-                async with background(announcing.presence.run, announcing.types.run):
+                async with background(announcing.presence.run, announcing.types.run, announcing.schedules.run):
                     yield Worker(
                         engine,
                         runner,

@@ -34,16 +34,18 @@ class Presence:
         *,
         job_types: Callable[[], Collection[str]] | None = None,
         schemas: Callable[[], Collection[tuple[str, str]]] | None = None,
+        schedules: Callable[[], tuple[str, int]] | None = None,
         running: Callable[[], Mapping[str, int]] = dict,
         every_s: float = HEARTBEAT_S,
     ) -> None:
         """`worker` is what does not change; `every_s` is how often it is announced.
 
-        `job_types` and `schemas` say what it handles, if that may differ from what `worker` says, and `running` how many jobs of each
-        tenant run.
+        `job_types`, `schemas` and `schedules` (with since when) say what it handles, if that may differ from what `worker` says, and
+        `running` how many jobs of each tenant run.
         """
         self._job_types = job_types or (lambda: worker.job_types)
         self._schemas = schemas or (lambda: worker.schemas)
+        self._schedules = schedules or (lambda: (worker.schedules, worker.code_since))
         self._floods = floods
         self._registry = registry
         self._worker = worker
@@ -59,7 +61,9 @@ class Presence:
         try:
             floods = tuple(sorted(self._floods()))[:MAX_FLOODS]
             types, schemas = tuple(sorted(self._job_types())), tuple(sorted(self._schemas()))
+            digest, since = self._schedules()
             now = replace(self._worker, job_types=types, schemas=schemas, draining=self._draining, floods=floods)
+            now = replace(now, schedules=digest, code_since=since)
             now = replace(now, slots_in_use=self._slots_in_use(), tenants=busiest(self._running()))
             await self._registry.announce(now)
         except Unavailable as error:

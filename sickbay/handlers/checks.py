@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from sickbay.domain.job import NAME_PATTERN, is_code, is_name
 from sickbay.domain.outcome import FAILURE_KINDS, OutcomeKind
-from sickbay.domain.raised import text_of
+from sickbay.domain.raised import clean, text_of
 
 MAX_TIMEOUT_S: Final = 1_500
 """25 minutes: RabbitMQ takes a message back from a consumer that holds it for 30."""
 MAX_RETRIES: Final = 1_000_000
+MAX_PLACE_CHARS: Final = 300
 _KINDS: Final = ", ".join(kind.value for kind in FAILURE_KINDS)
 
 
@@ -132,6 +133,12 @@ def show(value: Any) -> str:
         return text_of(repr(value))[:100]
     except Exception:  # noqa: BLE001 - a repr of the user's
         return f"a {type(value).__name__}"
+
+
+def place_of(function: object) -> str:
+    """Where a function is, as `module.name`; empty for objects without a name."""
+    module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
+    return clean(f"{module}.{name}", MAX_PLACE_CHARS) if isinstance(module, str) and isinstance(name, str) and name else ""
 
 
 def _parameters(signature: inspect.Signature) -> str:

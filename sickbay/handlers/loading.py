@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Final
 
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.raised import class_name, text_of
+from sickbay.domain.schedule import ScheduleKey
 from sickbay.handlers.registry import MARK, HandlerMistake, HandlerSpec, marks_of
 
 HERE: Final = "handlers_here"
@@ -42,9 +43,23 @@ def load_handlers(modules: str | Sequence[str], *, ours: Collection[str] = ()) -
                 places = f"at {_relative(other.place)} and at {_relative(spec.place)}"
                 raise SettingsError(f"JOB_HANDLERS: two functions handle {spec.job_type!r}, {places}; keep one of them")
             found[spec.job_type] = spec
+    _check_schedules(found.values())
     if not found:
         raise SettingsError("JOB_HANDLERS names no module with a function marked @handler(...)")
     return found
+
+
+def _check_schedules(specs: Iterable[HandlerSpec]) -> None:
+    """Raise if two handlers have schedules of one name."""
+    owners: dict[ScheduleKey, HandlerSpec] = {}
+    for spec in specs:
+        for one in spec.schedules:
+            other = owners.setdefault(one.key, spec)
+            if other is not spec:
+                raise SettingsError(
+                    f"JOB_HANDLERS: two schedules are called {one.key.schedule_id!r}, at {_relative(other.place)} and at "
+                    f"{_relative(spec.place)}; give one of them another schedule_id"
+                )
 
 
 def load_module(name: str) -> ModuleType:

@@ -22,14 +22,25 @@ from dataclasses import dataclass, field
 from types import FrameType, ModuleType
 from typing import Any, Final, Literal, Protocol, TypeVar
 
+from sickbay.domain.code_schedule import CodeSchedule
 from sickbay.domain.job import Job
 from sickbay.domain.outcome import KindName, OutcomeKind
 from sickbay.domain.retry import NO_OPTIONS, RetryOptions
 from sickbay.handlers.arguments import PLAIN, Arguments, arguments_of
-from sickbay.handlers.checks import MAX_TIMEOUT_S, HandlerMistake, check_call, check_function, check_options, classes_of, kinds_of
+from sickbay.handlers.checks import (
+    MAX_TIMEOUT_S,
+    HandlerMistake,
+    check_call,
+    check_function,
+    check_options,
+    classes_of,
+    kinds_of,
+    place_of,
+)
 from sickbay.handlers.lifespan import lifespans_of, parameters_of
 from sickbay.handlers.payloads import check_payload
 from sickbay.handlers.retries import RetryOption, at_once_if_mismatched, retry_options
+from sickbay.handlers.schedules import ScheduleOption, schedules_of
 
 __all__ = ["MARK", "MAX_TIMEOUT_S", "HandlerMistake", "HandlerSpec", "handler", "marks_of"]
 
@@ -77,6 +88,8 @@ class HandlerSpec:
     """The parameters that lifespans give, and whether they must."""
     scope: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """The globals of its module."""
+    schedules: tuple[CodeSchedule, ...] = ()
+    """When jobs of its type are submitted by themselves."""
     call: Callable[[Job[Any]], Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -100,6 +113,8 @@ def handler(
     retry: RetryOption | None = None,
     cancel_grace: float | None = None,
     validate: Validate = "run",
+    schedule: ScheduleOption | None = None,
+    timezone: str | None = None,
 ) -> Callable[[F], F]:
     """Make the decorated function, or anything else that can be called with one Job or its payload, the handler of `job_type`.
 
@@ -108,7 +123,8 @@ def handler(
     `retries`: error code -> retries; beyond them the job is quarantined, whatever the kind. `retry`: `max`, where it differs from
     MAX_RETRIES, `delay` and `max_delay` in seconds, `backoff` and `jitter`. `cancel_grace`: seconds from the request to cancel a job whose
     run has begun to CancelledError in an async handler (default CANCEL_GRACE). `validate="submit"`: the Job API also rejects payloads
-    that do not fit the type of the handler's payload. Raises HandlerMistake, a ValueError, if something is invalid.
+    that do not fit the type of the handler's payload. `schedule`: when jobs are submitted by themselves, as a cron expression, a timedelta,
+    a Schedule or a list of these; `timezone`: of its expressions (default UTC). Raises HandlerMistake, a ValueError, if something is invalid.
     """
     _start_own_module(sys._getframe(1))  # noqa: SLF001 - depends on the caller
     check_options(job_type, timeout=timeout, cancel_grace=cancel_grace, concurrency=concurrency, codes=codes, kinds=kinds, retries=retries)
@@ -138,6 +154,7 @@ def handler(
             validate,
             wanted,
             caller.f_globals,
+            schedules_of(job_type, schedule, timezone, arguments, place_of(function)),
         )
         caller.f_globals.setdefault(MARK, []).append(spec)
         with contextlib.suppress(AttributeError, TypeError):  # objects without attributes are marked in the module alone

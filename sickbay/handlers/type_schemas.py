@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from sickbay.domain.job_type import MAX_DESCRIPTION_CHARS, MAX_SCHEMA_BYTES, TypeSchema
 from sickbay.domain.raised import clean
+from sickbay.handlers.checks import place_of
 from sickbay.handlers.registry import HandlerSpec
 
 log = logging.getLogger(__name__)
@@ -34,15 +35,10 @@ def _schema_of(spec: HandlerSpec) -> TypeSchema | None:
             spec.job_type, payload.name, len(text), MAX_SCHEMA_BYTES,
         )  # fmt: skip
         return None
-    return TypeSchema(spec.job_type, text, spec.validate == "submit", _description(spec.function), _place(spec.function))
+    return TypeSchema(spec.job_type, text, spec.validate == "submit", _description(spec.function), place_of(spec.function))
 
 
 def _description(function: object) -> str:
     """The first line of the docstring of a function; other objects have that of their class."""
     text = inspect.getdoc(function) if inspect.isroutine(function) else ""
     return clean((text or "").strip().partition("\n")[0].strip(), MAX_DESCRIPTION_CHARS)
-
-
-def _place(function: object) -> str:
-    module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
-    return clean(f"{module}.{name}", MAX_DESCRIPTION_CHARS) if isinstance(module, str) and isinstance(name, str) and name else ""

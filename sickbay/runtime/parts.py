@@ -11,11 +11,13 @@ from sickbay.domain.health import GRACE_S
 from sickbay.domain.settings_status import SettingsFileStatus
 from sickbay.ports import Breakers, BreakerView, Broker, Clock, DuplicateGuard, IdempotencyKeys, JobReader, LedgerWriter, QuarantineStore
 from sickbay.ports.audit import AuditStore
+from sickbay.ports.code_schedules import CodeSchedules
 from sickbay.ports.incidents import IncidentNotices, IncidentStore, Webhook
 from sickbay.ports.job_types import JobTypes
 from sickbay.ports.limits import RateLimiter, WaitingCounts
 from sickbay.ports.lost import Holds, Lost
 from sickbay.ports.run_rates import RunRates
+from sickbay.ports.schedule_counts import ScheduleStatistics
 from sickbay.ports.scheduled_jobs import ScheduledJobs
 from sickbay.ports.schedules import Schedules
 from sickbay.ports.workers import WorkerRegistry
@@ -36,7 +38,8 @@ class Common:
 
     `breaker_scope` says which jobs share a breaker. `health_grace` is how many seconds a server may be unavailable before the health of the
     service reports it. `settings_file` returns how the settings file fares, None if the service reads none. `metrics_tenants` bounds the
-    tenants with metrics of their own. `job_types` are the schemas of payloads, None without REDIS_URL.
+    tenants with metrics of their own. `job_types` are the schemas of payloads, `code_schedules` the schedules in the code of workers; None
+    for a Job API without REDIS_URL.
     """
 
     broker: Broker
@@ -48,6 +51,7 @@ class Common:
     health_grace: float = GRACE_S
     settings_file: Callable[[], SettingsFileStatus | None] = _no_file
     job_types: JobTypes | None = None
+    code_schedules: CodeSchedules | None = None
     metrics_tenants: int = 20
 
 
@@ -107,6 +111,7 @@ class ControlPlaneParts(Common):
     writer: LedgerWriter
     quarantine: QuarantineStore
     scheduled_jobs: ScheduledJobs
+    schedule_statistics: ScheduleStatistics
     schedules: Schedules
     lost: Lost
     holds: Holds

@@ -10,12 +10,14 @@ from random import Random
 from sickbay.adapters.embedded.breaker_file import BreakerFile
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.embedded.broker import SqliteBroker
+from sickbay.adapters.embedded.code_schedules import EmbeddedCodeSchedules
 from sickbay.adapters.embedded.job_types import EmbeddedJobTypes
 from sickbay.adapters.embedded.rate_limiter import EmbeddedRateLimiter
 from sickbay.adapters.embedded.run_rates import EmbeddedRunRates
 from sickbay.adapters.embedded.workers import EmbeddedWorkerRegistry
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.adapters.redis.breakers import RedisBreakers
+from sickbay.adapters.redis.code_schedules import RedisCodeSchedules
 from sickbay.adapters.redis.job_types import RedisJobTypes
 from sickbay.adapters.redis.rate_limiter import RedisRateLimiter
 from sickbay.adapters.redis.run_rates import RedisRunRates
@@ -88,6 +90,13 @@ async def open_job_types(stack: AsyncExitStack, url: str | None) -> EmbeddedJobT
     if url is None:
         return EmbeddedJobTypes(SteadyClock())
     return await stack.enter_async_context(RedisJobTypes(url))
+
+
+async def open_code_schedules(stack: AsyncExitStack, url: str | None) -> EmbeddedCodeSchedules | RedisCodeSchedules:
+    """The schedules in the code of live workers, in Redis or in memory."""
+    if url is None:
+        return EmbeddedCodeSchedules(SteadyClock())
+    return await stack.enter_async_context(RedisCodeSchedules(url))
 
 
 async def open_own_ledger(stack: AsyncExitStack, settings: Settings, where: str | Path, clock: Clock = wall_clock) -> Ledger:

@@ -41,7 +41,7 @@ class RedisJobTypes:
         """`clock` replaces the time of Redis (tests). SettingsError if the URL is invalid."""
         self._clock = clock
         self._store = GuardedClient(connect(url))
-        self._script = Script(source("job_types"))
+        self._script = Script(source("announced"))
         self.trouble = ""
         """Why the schemas are unknown, without secrets; "" if the last call succeeded."""
 

@@ -36,6 +36,8 @@ class _Document(msgspec.Struct, frozen=True, rename="camel"):
     pool: str = ""
     tenants: tuple[tuple[str, int], ...] = ()
     schemas: tuple[tuple[str, str], ...] = ()
+    schedules: str = ""
+    code_since: int = 0
 
 
 _encoder: Final = msgspec.json.Encoder()

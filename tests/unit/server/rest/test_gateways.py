@@ -16,7 +16,15 @@ from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.domain.explanation import BreakerReason, BreakerStep, JobReason, JobStep
 from sickbay.domain.job import JobState, Reason
 from sickbay.domain.schedule import Origin, Overlap, RunOutcome, ScheduleState, Trigger, WhileOpen
-from sickbay.jobs.v1 import error_reason_pb2, job_pb2, job_service_pb2, job_type_service_pb2, quarantine_service_pb2, worker_service_pb2
+from sickbay.jobs.v1 import (
+    error_reason_pb2,
+    job_pb2,
+    job_service_pb2,
+    job_type_service_pb2,
+    quarantine_service_pb2,
+    scheduled_job_service_pb2,
+    worker_service_pb2,
+)
 from sickbay.jobs.v1.explanation_pb2 import JobExplanation
 from sickbay.schedules.v1 import schedule_pb2, schedule_service_pb2
 from sickbay.server.enums import number
@@ -35,7 +43,16 @@ def apps():
     return [
         jobs_rest.create_gateway(None, health, MetricsRegistry("jobapi"), "1", types=None),
         plane_rest.create_gateway(
-            None, None, health, MetricsRegistry("controlplane"), "1", incidents=None, workers=None, audit=None, schedules=None
+            None,
+            None,
+            health,
+            MetricsRegistry("controlplane"),
+            "1",
+            incidents=None,
+            scheduled_jobs=None,
+            workers=None,
+            audit=None,
+            schedules=None,
         ),
         worker_rest.create_gateway(health, MetricsRegistry("worker"), "1"),
     ]
@@ -48,7 +65,7 @@ def operations():
 def rpcs():
     files = (
         *(job_service_pb2, job_type_service_pb2, quarantine_service_pb2, worker_service_pb2),
-        *(breaker_service_pb2, incident_service_pb2, audit_service_pb2, schedule_service_pb2),
+        *(breaker_service_pb2, incident_service_pb2, audit_service_pb2, schedule_service_pb2, scheduled_job_service_pb2),
     )
     return {method.name for file in files for service in file.DESCRIPTOR.services_by_name.values() for method in service.methods}
 

@@ -13,7 +13,7 @@ branch_labels = None
 depends_on = None
 
 _JOB_COLUMNS: Final = {"run_at": "BIGINT", "schedule_id": "TEXT", "tick_at": "BIGINT"}
-_SCHEDULED: Final = sa.text("state = 'SCHEDULED'")
+_SCHEDULED: Final = sa.text("state || '' = 'SCHEDULED'")
 _INDEXED: Final = ["run_at", "job_id"]
 
 

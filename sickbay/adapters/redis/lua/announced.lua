@@ -1,6 +1,7 @@
--- The schemas of job types: announce some, renew some, list all.
+-- What workers announce of their code, the schemas of job types or schedules: announce some, renew some, list all.
 --
--- KEYS[1]  jobtypes, a hash: job type, a space, digest -> when it was renewed and announced (ms), and its document (JSON)
+-- KEYS[1]  a hash: the name of what is announced -> when it was renewed and announced (ms), and its document (JSON). jobtypes: job type,
+--          a space, digest; codeschedules: digest
 -- ARGV     operation, now (empty: the time of Redis), time to live ms, then
 --          announce: key, document, key, document, ...
 --          renew:    keys; the reply has those that are unknown

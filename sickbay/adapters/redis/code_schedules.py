@@ -1,0 +1,101 @@
+"""The schedules in the code of workers in Redis: one hash, with the script that also keeps the schemas of job types."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+
+from sickbay.adapters.redis.client import REJECTS_WRITES, UNAVAILABLE, Client, RedisUnavailable, Refused, open_client
+from sickbay.adapters.redis.guarded_client import GuardedClient
+from sickbay.adapters.redis.script import Script, Word, source
+from sickbay.domain.code_schedule import RETENTION_MS, CodeSchedule, CodeScheduleSet
+from sickbay.domain.errors import Unavailable
+from sickbay.ports import Clock
+
+KEY: Final = "codeschedules"
+
+log = logging.getLogger(__name__)
+
+_encoder: Final = msgspec.json.Encoder()
+_list: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_decoder: Final = msgspec.json.Decoder(CodeSchedule)
+
+
+class RedisCodeSchedules:
+    """Implements `CodeSchedules`; open it with `async with`. Redis need not be available."""
+
+    def __init__(self, url: str, *, clock: Clock | None = None, connect: Callable[[str], Client] = open_client) -> None:
+        """`clock` replaces the time of Redis (tests). SettingsError if the URL is invalid."""
+        self._clock = clock
+        self._store = GuardedClient(connect(url))
+        self._script = Script(source("announced"))
+        self.trouble = ""
+        """Why the schedules are unknown, without secrets; "" if the last call succeeded."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with contextlib.suppress(Unavailable):
+            await self._store.close()
+
+    async def announce(self, sets: Sequence[CodeScheduleSet]) -> None:
+        """Enter sets."""
+        if sets:
+            await self._run("announce", *(word for one in sets for word in (one.digest, _encoder.encode(one.schedules))))
+
+    async def renew(self, digests: Sequence[str]) -> Sequence[str]:
+        """Keep sets that are in use; returns those that are unknown."""
+        if not digests:
+            return []
+        _, *unknown = await self._run("renew", *digests)
+        return [digest.decode() for digest in unknown]
+
+    async def announced(self, seen: Mapping[str, CodeScheduleSet]) -> Mapping[str, CodeScheduleSet]:
+        """All that are known. Unavailable if Redis is."""
+        _, *rest = await self._run("list", *seen)
+        found: dict[str, CodeScheduleSet] = {}
+        for at in range(0, len(rest), 3):
+            digest = rest[at].decode(errors="replace")
+            found[digest] = seen[digest] if digest in seen else _set(rest[at + 2])
+        return found
+
+    async def changed(self, seconds: float) -> None:
+        """Wait; nobody tells what is announced."""
+        await asyncio.sleep(seconds)
+
+    async def _run(self, operation: str, *more: Word) -> list[bytes]:
+        words: list[Word] = [operation, "" if self._clock is None else self._clock(), RETENTION_MS, *more]
+        try:
+            answer: list[bytes] = await self._store.ask(lambda client: self._script.run(client, KEY, words))
+        except RedisUnavailable as error:
+            self.trouble = REJECTS_WRITES if isinstance(error, Refused) else UNAVAILABLE
+            self._store.reset()  # no pauses: calls are rare
+            raise
+        self.trouble = ""
+        return answer
+
+
+def _set(document: bytes) -> CodeScheduleSet:
+    """What of it can be read: a schedule that another version wrote in another form hides no other."""
+    try:
+        entries = _list.decode(document)
+    except msgspec.DecodeError:
+        log.warning("the schedules in the code of workers have a set that cannot be read: %.100r", document)
+        return CodeScheduleSet((), is_whole=False)
+    found = [one for one in map(_schedule, entries) if one is not None]
+    return CodeScheduleSet(tuple(found), is_whole=len(found) == len(entries))
+
+
+def _schedule(entry: msgspec.Raw) -> CodeSchedule | None:
+    try:
+        return _decoder.decode(entry)
+    except msgspec.DecodeError as error:
+        log.warning("a schedule in the code of workers cannot be read, and is ignored: %s", error)
+        return None
