@@ -31,7 +31,9 @@ from controlplane.reconcile import QuarantineReconciler
 from controlplane.release import Releaser
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
+from controlplane.schedule_metrics import ScheduleCollector, ScheduledJobMetrics
 from controlplane.schedule_service import ScheduleApi
+from controlplane.scheduled_job_service import ScheduledJobApi
 from controlplane.scheduler import Scheduler
 from controlplane.tenant_metrics import WaitingMetrics
 from controlplane.webhook_sender import WebhookSender
@@ -46,6 +48,7 @@ from sickbay.domain.job import JobEvent, JobState
 from sickbay.fleet import FleetView
 from sickbay.job_types.view import JobTypeView
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub, add_QuarantineServiceServicer_to_server
+from sickbay.jobs.v1.scheduled_job_service_pb2_grpc import ScheduledJobServiceStub, add_ScheduledJobServiceServicer_to_server
 from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceStub, add_WorkerServiceServicer_to_server
 from sickbay.observer import Observer, Observers
 from sickbay.runtime.parts import ControlPlaneParts
@@ -79,6 +82,7 @@ async def serve(
             PublishMetrics(metrics.registry),
             LedgerIngestMetrics(metrics.registry, clock),
             ReleaseMetrics(metrics.registry),
+            ScheduledJobMetrics(metrics.registry, clock),
             ReconcileMetrics(metrics.registry),
             IncidentMetrics(metrics.registry),
             *observers,
@@ -154,7 +158,8 @@ async def serve(
     )
     live = WorkerMetrics(metrics.registry, fleet=workers, waiting=fleet.waiting_types)
     waiting = WaitingMetrics(metrics.registry, counts=backends.waiting, limit=backends.metrics_tenants)
-    metrics.before_scrape = lambda: _in_order(fleet.refresh, live.refresh, waiting.refresh)
+    later = ScheduleCollector(metrics.registry, jobs=backends.scheduled_jobs, schedules=backends.schedule_statistics)
+    metrics.before_scrape = lambda: _in_order(fleet.refresh, live.refresh, waiting.refresh, later.refresh)
     releaser = Releaser(broker, backends.quarantine, by="people", observer=observer, fleet=workers)
     requeuer = Requeuer(
         lost=backends.lost,
@@ -186,6 +191,9 @@ async def serve(
         clock=clock,
         types=types,
     )
+    scheduled_job_api = ScheduledJobApi(
+        jobs=backends.scheduled_jobs, releaser=releaser, lanes=lanes, on_changed=dispatcher.wake, clock=clock, types=types
+    )
     incident_api = IncidentApi(backends.incidents, backends.breaker_scope)
     schedule_api = ScheduleApi(
         backends.schedules,
@@ -199,6 +207,7 @@ async def serve(
         Service("sickbay.breakers.v1.BreakerService", add_BreakerServiceServicer_to_server, breaker_api),
         Service("sickbay.breakers.v1.IncidentService", add_IncidentServiceServicer_to_server, incident_api),
         Service("sickbay.jobs.v1.QuarantineService", add_QuarantineServiceServicer_to_server, quarantine_api),
+        Service("sickbay.jobs.v1.ScheduledJobService", add_ScheduledJobServiceServicer_to_server, scheduled_job_api),
         Service("sickbay.audit.v1.AuditService", add_AuditServiceServicer_to_server, AuditApi(backends.audit)),
         Service("sickbay.jobs.v1.WorkerService", add_WorkerServiceServicer_to_server, WorkerApi(backends.workers)),
         Service("sickbay.schedules.v1.ScheduleService", add_ScheduleServiceServicer_to_server, schedule_api),
@@ -211,6 +220,7 @@ async def serve(
         breaker_api.detached,
         incident_api.detached,
         quarantine_api.detached,
+        scheduled_job_api.detached,
         schedule_api.detached,
         serve_endpoints(
             services,
@@ -221,6 +231,7 @@ async def serve(
                 metrics,
                 VERSION,
                 incidents=IncidentServiceStub(channel),
+                scheduled_jobs=ScheduledJobServiceStub(channel),
                 workers=WorkerServiceStub(channel),
                 audit=AuditServiceStub(channel),
                 schedules=ScheduleServiceStub(channel),

@@ -115,21 +115,20 @@ class RateCollector(Collector):
 
 
 class ReleaseMetrics(Observer):
-    """Counts jobs that leave the quarantine."""
+    """Counts jobs that leave the quarantine; those that were SCHEDULED are counted in `schedule_metrics.py`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Add the metrics to `registry`."""
         jobs = Counter("sickbay_released_jobs", "Jobs released from quarantine.", ("by",), registry=registry)
         self._jobs = {by: jobs.labels(by) for by in ("healer", "people")}
-        self._failures = Counter(
-            "sickbay_release_failures", "Interrupted releases; the jobs are released again after their lease.", registry=registry
-        )
+        text = "Interrupted releases, also of scheduled jobs; the jobs are released again after their lease."
+        self._failures = Counter("sickbay_release_failures", text, registry=registry)
 
     def released(self, leases: Sequence[ReleaseLease], by: str, error: BaseException | None) -> None:
         """Count one release."""
         if isinstance(error, Unavailable):
             self._failures.inc()
-        elif error is None:
+        elif error is None and by in self._jobs:
             self._jobs[by].inc(len(leases))
 
 

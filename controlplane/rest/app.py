@@ -13,6 +13,7 @@ from sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
 from sickbay.breakers.v1 import incident_service_pb2 as incidents_pb
 from sickbay.contract.paging import MAX_PAGE_SIZE
 from sickbay.jobs.v1 import quarantine_service_pb2 as quarantine_pb
+from sickbay.jobs.v1 import scheduled_job_service_pb2 as scheduled_pb
 from sickbay.jobs.v1 import worker_service_pb2 as workers_pb
 from sickbay.schedules.v1 import schedule_service_pb2 as schedules_pb
 from sickbay.server.health import Health, add_health
@@ -31,6 +32,7 @@ if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
     from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceAsyncStub
     from sickbay.breakers.v1.incident_service_pb2_grpc import IncidentServiceAsyncStub
     from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceAsyncStub
+    from sickbay.jobs.v1.scheduled_job_service_pb2_grpc import ScheduledJobServiceAsyncStub
     from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceAsyncStub
     from sickbay.schedules.v1.schedule_service_pb2_grpc import ScheduleServiceAsyncStub
     from sickbay.telemetry.spans import Tracing
@@ -39,6 +41,7 @@ _AUDIT: Final = audit_pb.DESCRIPTOR.services_by_name["AuditService"]
 _BREAKERS: Final = breakers_pb.DESCRIPTOR.services_by_name["BreakerService"]
 _INCIDENTS: Final = incidents_pb.DESCRIPTOR.services_by_name["IncidentService"]
 _QUARANTINE: Final = quarantine_pb.DESCRIPTOR.services_by_name["QuarantineService"]
+_SCHEDULED: Final = scheduled_pb.DESCRIPTOR.services_by_name["ScheduledJobService"]
 _SCHEDULES: Final = schedules_pb.DESCRIPTOR.services_by_name["ScheduleService"]
 _WORKERS: Final = workers_pb.DESCRIPTOR.services_by_name["WorkerService"]
 
@@ -51,6 +54,7 @@ def create_gateway(
     version: str,
     *,
     incidents: IncidentServiceAsyncStub,
+    scheduled_jobs: ScheduledJobServiceAsyncStub,
     workers: WorkerServiceAsyncStub,
     audit: AuditServiceAsyncStub,
     schedules: ScheduleServiceAsyncStub,
@@ -58,8 +62,8 @@ def create_gateway(
 ) -> FastAPI:
     """The application; every route's operation id is the name of its RPC."""
     about = (
-        "Read and control circuit breakers, read their incidents, manage jobs in quarantine and schedules, list workers, "
-        "and read the audit log."
+        "Read and control circuit breakers, read their incidents, manage jobs in quarantine, jobs that run later and schedules, "
+        "list workers, and read the audit log."
     )
     app = create_app("Sickbay Control Plane", about, version, tracing)
 
@@ -93,6 +97,7 @@ def create_gateway(
     gateway.add(_INCIDENTS, incidents)
     gateway.add(_AUDIT, audit, {"ListAuditEntries": RouteOptions(alternative=audit_lines)})
     gateway.add(_QUARANTINE, quarantine)
+    gateway.add(_SCHEDULED, scheduled_jobs)
     gateway.add(_WORKERS, workers)
     gateway.add(_SCHEDULES, schedules)
     return app

@@ -1,4 +1,4 @@
-"""What the dashboard shows, row by row: an overview, circuits, jobs, tenants, quarantine, servers, calls, processes."""
+"""What the dashboard shows, row by row, from an overview to the processes."""
 
 from __future__ import annotations
 
@@ -135,6 +135,34 @@ def tenants() -> Iterator[Panel]:
     yield lines("Slots by tenant", "Handlers that are running, by tenant.", (running, "{{tenant}}"), stacked=True)
 
 
+def schedules() -> Iterator[Panel]:
+    """What is to run later, and again and again."""
+    later = (facts("sickbay_scheduled_jobs"), "to run later")
+    running = (facts("sickbay_schedule_jobs_running"), "of schedules, not ended")
+    yield lines("Scheduled jobs", "Jobs that are to run later, and jobs of schedules that have not ended.", later, running)
+    overdue = [(facts(f"sickbay_{name}_overdue_seconds"), name.replace("_", " ")) for name in ("scheduled_jobs", "schedules")]
+    text = "For how long the job, and the schedule, that is due for longest has been due: a moment."
+    yield lines("Overdue", text, *overdue, unit="s")
+    sent = (a_second(only("sickbay_scheduled_jobs_sent_total", TYPE), "job_type"), "{{job_type}}")
+    yield lines("Sent when due", "Jobs that were to run later, were due, and were sent to the workers.", sent, unit="cps")
+    text = "From the time a job was due until it was sent to the workers."
+    yield lines("Late jobs", text, *spread("sickbay_scheduled_job_late_seconds"), unit="s")
+    yield lines("Schedules", "By state.", (facts("sickbay_schedules", "state"), "{{state}}"), stacked=True)
+    times = (added(news("sickbay_schedule_runs_total"), "outcome"), "{{outcome}}")
+    text = "What became of times of schedules: a job was submitted, skipped, or missed in an outage."
+    yield lines("Times of schedules", text, times)
+    text = "From the time of a schedule until its job was in the ledger."
+    yield lines("Late schedules", text, *spread("sickbay_schedule_late_seconds"), unit="s")
+    ended = (added(news("sickbay_schedule_jobs_ended_total"), "state"), "jobs {{state}}")
+    failing = (facts(only("sickbay_schedule_failing", TENANT), "tenant", "schedule_id"), "{{tenant}} {{schedule_id}} fails")
+    failures = (facts("sickbay_schedules_failing"), "schedules that fail")
+    pauses = (added(news("sickbay_schedule_pauses_total")), "pauses after a failure")
+    orphaned = (facts("sickbay_schedules_orphaned"), "schedules whose code is gone")
+    waiting = (facts("sickbay_schedules_buffered"), "schedules that wait for a job to end")
+    text = "How jobs of schedules have ended, schedules whose latest job failed, that were paused for it, or whose code is gone."
+    yield lines("Jobs of schedules", text, ended, failures, failing, pauses, orphaned, waiting)
+
+
 def healing() -> Iterator[Panel]:
     """What is set aside and comes back."""
     parked = fact(only("sickbay_parked_jobs", TYPE, TENANT), "job_type", "tenant")
@@ -215,6 +243,7 @@ ROWS: Final = {
     "Breakers": breakers,
     "Jobs": jobs,
     "Tenants": tenants,
+    "Schedules": schedules,
     "Quarantine and healing": healing,
     "Servers, and the way of events": servers,
     "Calls": calls,

@@ -36,17 +36,21 @@ from sickbay.client.jobs import (
     SubmittedJob,
 )
 from sickbay.client.quarantine import FailureGroup, PayloadRevision, QuarantinedJob
+from sickbay.client.scheduled import ScheduledJob
+from sickbay.client.schedules import Backfill, Schedule, ScheduleRun, ScheduleSpec
 from sickbay.client.sync import Client
 from sickbay.client.transport import TLS
 from sickbay.client.types import JobType
 from sickbay.domain.breaker import BreakerState
 from sickbay.domain.job import JobState
 from sickbay.domain.priority import Priority
+from sickbay.domain.schedule import Origin, Overlap, RunOutcome, ScheduleState, Trigger, WhileOpen
 
 __all__ = [
     "TLS",
     "AsyncClient",
     "AttemptError",
+    "Backfill",
     "BatchResult",
     "Breaker",
     "BreakerExplanation",
@@ -70,16 +74,26 @@ __all__ = [
     "NoResult",
     "NotFound",
     "OnOpen",
+    "Origin",
+    "Overlap",
     "PayloadRevision",
     "PermissionDenied",
     "Priority",
     "Progress",
     "QuarantinedJob",
     "ResultNotKept",
+    "RunOutcome",
+    "Schedule",
+    "ScheduleRun",
+    "ScheduleSpec",
+    "ScheduleState",
+    "ScheduledJob",
     "ServerFault",
     "SickbayError",
     "StateChange",
     "SubmittedJob",
+    "Trigger",
     "Unauthenticated",
     "Unavailable",
+    "WhileOpen",
 ]

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self
 
-from sickbay.client import breaker_calls, job_calls, quarantine_calls, type_calls
+from sickbay.client import breaker_calls, job_calls, quarantine_calls, schedule_calls, scheduled_calls, type_calls
 from sickbay.client.asynchronous import AsynchronousDriver
 from sickbay.client.errors import DeadlineExceeded, ServerFault
 from sickbay.client.jobs import BatchResult, Job, NewJob
@@ -41,6 +41,31 @@ class AsyncQuarantine(Asynchronous):
     groups = awaited_pages(quarantine_calls.groups)
     resubmit = awaited(quarantine_calls.resubmit)
     discard = awaited(quarantine_calls.discard)
+
+
+class AsyncScheduledJobs(Asynchronous):
+    """Jobs that are to run later, as `client.scheduled_jobs`."""
+
+    list = awaited_pages(scheduled_calls.list_scheduled)
+    get = awaited(scheduled_calls.get)
+    update = awaited(scheduled_calls.update)
+    run = awaited(scheduled_calls.run)
+    cancel = awaited(scheduled_calls.cancel)
+
+
+class AsyncSchedules(Asynchronous):
+    """Schedules, as `client.schedules`."""
+
+    create = awaited(schedule_calls.create)
+    get = awaited(schedule_calls.get)
+    list = awaited_pages(schedule_calls.list_schedules)
+    update = awaited(schedule_calls.update)
+    delete = awaited(schedule_calls.delete)
+    pause = awaited(schedule_calls.pause)
+    resume = awaited(schedule_calls.resume)
+    trigger = awaited(schedule_calls.trigger)
+    backfill = awaited(schedule_calls.backfill)
+    runs = awaited_pages(schedule_calls.runs)
 
 
 class AsyncClient(Asynchronous):
@@ -93,6 +118,8 @@ class AsyncClient(Asynchronous):
         super().__init__(self._calls)
         self.breakers = AsyncBreakers(self._calls)
         self.quarantine = AsyncQuarantine(self._calls)
+        self.scheduled_jobs = AsyncScheduledJobs(self._calls)
+        self.schedules = AsyncSchedules(self._calls)
 
     def submit_many(
         self,
@@ -170,5 +197,5 @@ class AsyncClient(Asynchronous):
         return f"AsyncClient({self._options.job_api!r}, control_plane={self._options.control_plane!r})"
 
 
-for _one in (AsyncClient, AsyncBreakers, AsyncQuarantine):
+for _one in (AsyncClient, AsyncBreakers, AsyncQuarantine, AsyncScheduledJobs, AsyncSchedules):
     names(_one)

@@ -23,6 +23,8 @@ from sickbay.contract.faults import Fault
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.jobs.v1.job_type_service_pb2_grpc import JobTypeServiceStub
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
+from sickbay.jobs.v1.scheduled_job_service_pb2_grpc import ScheduledJobServiceStub
+from sickbay.schedules.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 
 T = TypeVar("T")
 
@@ -65,6 +67,16 @@ class Rpc:
     def of_quarantine(cls, method: str) -> Rpc:
         """A method of QuarantineService."""
         return cls(Server.CONTROL_PLANE, QuarantineServiceStub, method)
+
+    @classmethod
+    def of_scheduled_jobs(cls, method: str) -> Rpc:
+        """A method of ScheduledJobService."""
+        return cls(Server.CONTROL_PLANE, ScheduledJobServiceStub, method)
+
+    @classmethod
+    def of_schedules(cls, method: str) -> Rpc:
+        """A method of ScheduleService."""
+        return cls(Server.CONTROL_PLANE, ScheduleServiceStub, method)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
     SickbayError
     |-- InvalidRequest       the request is wrong; the message says what to correct
-    |-- NotFound             no such job, breaker or incident
-    |-- Conflict             the idempotency key belongs to another request, or another client was first (etag)
+    |-- NotFound             no such job, breaker, incident or schedule
+    |-- Conflict             the idempotency key belongs to another request, the name is taken, or another client was first (etag)
     |-- FailedPrecondition   the state of the job or breaker does not allow it, or the service lacks a setting
     |-- LimitReached         a limit on rates, names, waiting jobs or calls: it was not accepted; `quota` if it is a rate
     |-- CircuitOpen          the circuit is open, and the job was to be rejected instead of parked; `retry_after` is until the next probe
@@ -74,13 +74,13 @@ class InvalidRequest(SickbayError):
 
 
 class NotFound(SickbayError):
-    """No such job, breaker or incident; or the job is not in quarantine."""
+    """No such job, breaker, incident or schedule; or the job is not in quarantine, or no longer SCHEDULED."""
 
     __module__ = "sickbay.client"
 
 
 class Conflict(SickbayError):
-    """The idempotency key belongs to another request, or another client was first: read again, then repeat."""
+    """The idempotency key belongs to another request, the name is taken, or another client was first: read again, then repeat."""
 
     __module__ = "sickbay.client"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Final
 
 from sickbay.client.calls import MAX_PAGE, RECONNECT_S, Call, Pages, Rpc, Watch, enum_number, enum_numbers
@@ -12,6 +13,7 @@ from sickbay.client.jobs import BreakerNotice, Job, JobExplanation, JobUpdate, N
 from sickbay.client.payload import Payload, named, payload_text
 from sickbay.client.reading import read
 from sickbay.client.retry import room
+from sickbay.client.when import Span, set_run_time
 from sickbay.domain.job import JobState
 from sickbay.domain.priority import Priority
 from sickbay.handlers.payloads.typing import PayloadObject
@@ -29,6 +31,8 @@ def submit(
     priority: Priority | str | None = None,
     request_id: str = "",
     on_open: OnOpen | str | None = None,
+    delay: Span | None = None,
+    run_at: datetime | None = None,
     wait_for_limits: bool | float = False,
     timeout: float | None = None,
 ) -> Call[SubmittedJob]:
@@ -40,8 +44,11 @@ def submit(
     `request_id` is the idempotency key: a repeat within 24 hours returns the first job. The client makes one if you give none, and keeps it
     when it sends the request again. With `on_open="REJECT"` CircuitOpen is raised while the circuit is open. `wait_for_limits`: wait while
     a limit rejects the job, within the timeout (True), or for so many seconds more.
+
+    `delay` (seconds, or a timedelta) or `run_at` (an aware datetime) say when it is to run: until then it is SCHEDULED. A `run_at` that has
+    passed means at once. Both are part of what `request_id` compares.
     """
-    request = submit_request(NewJob(job_type, payload, tenant, priority, request_id, on_open))
+    request = submit_request(NewJob(job_type, payload, tenant, priority, request_id, on_open, delay, run_at))
 
     def parse(reply: pb.SubmitJobResponse) -> SubmittedJob:
         return SubmittedJob(read(reply.job, Job), reply.duplicate, notice(reply), request.request_id)
@@ -131,7 +138,7 @@ def result_of(job: Job) -> Any:
 def submit_request(job: NewJob, *, own_key: bool = True) -> pb.SubmitJobRequest:
     """The request for a new job, with a key of our own if it has none and `own_key`. InvalidRequest if it cannot even be written."""
     job_type, payload = named(job.job_type, job.payload)
-    return pb.SubmitJobRequest(
+    request = pb.SubmitJobRequest(
         job_type=job_type,
         payload_json=payload_text(payload),
         tenant=job.tenant,
@@ -139,6 +146,8 @@ def submit_request(job: NewJob, *, own_key: bool = True) -> pb.SubmitJobRequest:
         request_id=job.request_id or (new_key() if own_key else ""),
         on_open=enum_number(pb.OnOpen, job.on_open, "on_open"),
     )
+    set_run_time(request, job.delay, job.run_at)
+    return request
 
 
 def new_key() -> str:

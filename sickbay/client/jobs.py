@@ -11,6 +11,7 @@ from typing import Any
 
 from sickbay.client.breakers import Breaker
 from sickbay.client.errors import SickbayError
+from sickbay.client.when import Span
 from sickbay.domain.breaker import BreakerState
 from sickbay.domain.job import JobState
 from sickbay.domain.priority import Priority
@@ -32,7 +33,8 @@ class NewJob:
 
     `job_type` and `payload` may also be one object alone, as in `submit`.
 
-    `request_id` is the idempotency key, 1 to 128 printable ASCII characters; the client makes one if it is empty.
+    `request_id` is the idempotency key, 1 to 128 printable ASCII characters; the client makes one if it is empty. `delay` (seconds, or a
+    timedelta) or `run_at` (an aware datetime) say when it is to run, if not at once.
     """
 
     job_type: str | PayloadObject
@@ -41,6 +43,8 @@ class NewJob:
     priority: Priority | str | None = None
     request_id: str = ""
     on_open: OnOpen | str | None = None
+    delay: Span | None = None
+    run_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Turns messages of the contract into frozen dataclasses: field by field, by name.
 
 Times become aware datetimes in UTC, durations timedeltas, enums the domain's StrEnums (or text, where the set is open), repeated fields
-tuples. What is unset is None. A field that a newer service sends and the dataclass lacks is ignored.
+tuples, payloads JSON text. What is unset is None. A field that a newer service sends and the dataclass lacks is ignored.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar, Union, cast, get_args, get_origin, get_t
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sickbay.client.errors import ServerFault
@@ -50,9 +51,13 @@ def _reader(field: FieldDescriptor, hint: Any) -> _Reader:
     if field.is_repeated:
         element = _converter(field, get_args(inner)[0])
         return lambda message: tuple(map(element, getattr(message, name)))
+    if field.message_type is not None and field.message_type.full_name == Struct.DESCRIPTOR.full_name:
+        return lambda message: getattr(message, f"{name}_json")  # beside each payload, and the one that services send
     convert = _converter(field, inner)
     if field.has_presence:
         return lambda message: convert(getattr(message, name)) if message.HasField(name) else None
+    if is_optional and field.enum_type is not None:
+        return lambda message: convert(getattr(message, name)) if getattr(message, name) else None
     return lambda message: convert(getattr(message, name))
 
 

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
-from sickbay.client import breaker_calls, job_calls, quarantine_calls, type_calls
+from sickbay.client import breaker_calls, job_calls, quarantine_calls, schedule_calls, scheduled_calls, type_calls
 from sickbay.client.blocking import BlockingDriver
 from sickbay.client.errors import DeadlineExceeded, ServerFault
 from sickbay.client.jobs import BatchResult, Job, NewJob
@@ -43,8 +43,33 @@ class Quarantine(Blocking):
     discard = blocking(quarantine_calls.discard)
 
 
+class ScheduledJobs(Blocking):
+    """Jobs that are to run later, as `client.scheduled_jobs`."""
+
+    list = blocking_pages(scheduled_calls.list_scheduled)
+    get = blocking(scheduled_calls.get)
+    update = blocking(scheduled_calls.update)
+    run = blocking(scheduled_calls.run)
+    cancel = blocking(scheduled_calls.cancel)
+
+
+class Schedules(Blocking):
+    """Schedules, as `client.schedules`."""
+
+    create = blocking(schedule_calls.create)
+    get = blocking(schedule_calls.get)
+    list = blocking_pages(schedule_calls.list_schedules)
+    update = blocking(schedule_calls.update)
+    delete = blocking(schedule_calls.delete)
+    pause = blocking(schedule_calls.pause)
+    resume = blocking(schedule_calls.resume)
+    trigger = blocking(schedule_calls.trigger)
+    backfill = blocking(schedule_calls.backfill)
+    runs = blocking_pages(schedule_calls.runs)
+
+
 class Client(Blocking):
-    """Submits jobs, follows them, and manages breakers and jobs in quarantine.
+    """Submits jobs, follows them, and manages breakers, schedules, and jobs in quarantine or to run later.
 
     `address` is the gRPC address of the Job API, `control_plane` that of the control plane; by default both are on this machine. `tls` is
     True, or a `TLS` with files. `token` is sent as a bearer token with each call, `token_file` is read for each call; neither goes to
@@ -93,6 +118,8 @@ class Client(Blocking):
         super().__init__(self._calls)
         self.breakers = Breakers(self._calls)
         self.quarantine = Quarantine(self._calls)
+        self.scheduled_jobs = ScheduledJobs(self._calls)
+        self.schedules = Schedules(self._calls)
 
     def submit_many(
         self,
@@ -157,5 +184,5 @@ class Client(Blocking):
         return f"Client({self._options.job_api!r}, control_plane={self._options.control_plane!r})"
 
 
-for _one in (Client, Breakers, Quarantine):
+for _one in (Client, Breakers, Quarantine, ScheduledJobs, Schedules):
     names(_one)

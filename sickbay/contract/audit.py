@@ -19,6 +19,7 @@ from sickbay.domain.audit import MAX_NAME_CHARS, MAX_TEXT_CHARS, AuditEntry, Aud
 from sickbay.domain.errors import InvalidArgument
 from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1.scheduled_job_service_pb2 import ScheduledJob
 
 _TARGETS: Final = {"job_id": "job", "incident_id": "incident", "schedule_id": "schedule", "job_type": "breaker"}
 """By field of the request; the first that it has."""
@@ -97,8 +98,9 @@ def with_request(entry: AuditEntry, request: Any) -> AuditEntry:
 def with_reply(entry: AuditEntry, reply: Any) -> AuditEntry:
     """The entry with the state of its target after the action, as the reply has it."""
     fields = reply.DESCRIPTOR.fields_by_name if isinstance(reply, Message) else {}
-    if isinstance(job := getattr(reply, "job", None), Job):
-        return replace(entry, after=_of_job(job), tenant=job.tenant or entry.tenant)
+    job = getattr(reply, "job", None)
+    if isinstance(job := job.job if isinstance(job, ScheduledJob) else job, Job):
+        return replace(entry, after=job_words(job), tenant=job.tenant or entry.tenant)
     if isinstance(breaker := getattr(reply, "breaker", None), Breaker):
         shared = breaker.tenant in {"", DEFAULT_TENANT}
         return replace(entry, after=_name(Breaker.State, breaker.state, "STATE_"), tenant=entry.tenant if shared else breaker.tenant)
@@ -109,8 +111,10 @@ def with_reply(entry: AuditEntry, reply: Any) -> AuditEntry:
     return entry
 
 
-def _of_job(job: Job) -> str:
-    return f"{_name(Job.State, job.state, 'STATE_')}, generation {job.generation}"
+def job_words(job: Job) -> str:
+    """The state of a job before or after an action; of a SCHEDULED one with when it is due."""
+    due = f", due {job.run_time.ToJsonString()}" if job.state == Job.STATE_SCHEDULED else ""
+    return f"{_name(Job.State, job.state, 'STATE_')}, generation {job.generation}{due}"
 
 
 def _counted(jobs: Iterable[Any]) -> str:
@@ -147,8 +151,10 @@ def _value(field: FieldDescriptor, value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    if hasattr(value, "ToJsonString"):
-        return str(value.ToJsonString())[:_SHOWN_CHARS]
-    if isinstance(value, Message):  # it may have secrets of its own
+    if isinstance(value, Message) and not hasattr(value, "ToJsonString"):  # it may have secrets of its own
         return f"({_summary(value, set())})"
-    return str(value)[:_SHOWN_CHARS]
+    try:
+        shown = value.ToJsonString() if isinstance(value, Message) else str(value)
+    except ValueError:  # a time or a duration that is none, which the action will say
+        shown = " ".join(str(value).split())
+    return shown[:_SHOWN_CHARS]

@@ -22,6 +22,7 @@ from sickbay.domain.priority import Priority
 from sickbay.domain.queries import JobEdit, JobQuery, QuarantineQuery
 from sickbay.jobs.v1 import job_pb2, job_service_pb2
 from sickbay.jobs.v1 import quarantine_service_pb2 as quarantine
+from sickbay.jobs.v1.scheduled_job_service_pb2 import UpdateScheduledJobRequest
 
 T = TypeVar("T")
 
@@ -191,7 +192,7 @@ def breaker_filter(text: str) -> str:
     return breaker_key(text, "").job_type if text else ""
 
 
-def content(request: job_service_pb2.SubmitJobRequest | quarantine.ResubmitJobRequest) -> bytes | None:
+def content(request: job_service_pb2.SubmitJobRequest | quarantine.ResubmitJobRequest | UpdateScheduledJobRequest) -> bytes | None:
     """The payload as JSON text, None if the request carries none."""
     match request.WhichOneof("content"):
         case "payload_json":

@@ -70,7 +70,7 @@ def job(record: JobRecord, history: Sequence[StateChange] = (), *, hides_result:
         history=[change(one, known.failures) for one in history],
         next_attempt_time=timestamp(record.next_attempt_at),
         priority=_PRIORITIES[known.priority],
-        result_json="" if hides_result else _json(result.json),
+        result_json="" if hides_result else json_text(result.json),
         result_note=text(result.note),
         progress=progress(record.progress) if record.progress is not None else None,
         cancel_request_time=timestamp(record.cancel_requested_at),
@@ -127,7 +127,7 @@ def quarantined_details(found: QuarantinedJob, *, hides_payload: bool = False) -
     """A job in quarantine with payload, revisions and history; `hides_payload`: without payloads, and it says so."""
     message = _quarantined(found.record, job(found.record, found.history))
     message.payload_hidden = hides_payload
-    message.payload_json = "" if hides_payload else _json(found.record.job.payload_json)
+    message.payload_json = "" if hides_payload else json_text(found.record.job.payload_json)
     message.revisions.extend(revision(replace(one, before=b"", after=b"") if hides_payload else one) for one in found.revisions)
     return message
 
@@ -145,7 +145,7 @@ def _quarantined(record: JobRecord, known: job_pb2.Job) -> quarantine_service_pb
 def revision(edit: PayloadRevision) -> quarantine_service_pb2.PayloadRevision:
     """One edit of a payload."""
     return quarantine_service_pb2.PayloadRevision(
-        time=timestamp(edit.at), actor=text(edit.actor), before_json=_json(edit.before), after_json=_json(edit.after)
+        time=timestamp(edit.at), actor=text(edit.actor), before_json=json_text(edit.before), after_json=json_text(edit.after)
     )
 
 
@@ -230,7 +230,8 @@ def text(words: str) -> str:
     return words if words.isascii() else words.encode("utf-8", "replace").decode()
 
 
-def _json(data: bytes) -> str:
+def json_text(data: bytes) -> str:
+    """The JSON text, whatever its bytes are."""
     return data.decode("utf-8", "replace")
 
 

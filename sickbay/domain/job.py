@@ -28,6 +28,8 @@ MAX_DIGITS: Final = 4_300
 
 _NAME: Final = re.compile(NAME_PATTERN)
 _CODE: Final = re.compile(CODE_PATTERN)
+_HEX: Final = frozenset("0123456789abcdef")
+_UUID_DIGITS: Final = 32
 
 
 class JobState(StrEnum):
@@ -267,3 +269,11 @@ def new_job_id(now: int) -> str:
     value = (now & (1 << 48) - 1) << 80 | 0x7 << 76 | (rand >> 68 & 0xFFF) << 64 | 0b10 << 62 | rand & (1 << 62) - 1
     digits = f"{value:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def time_of_id(job_id: str) -> int | None:
+    """When `new_job_id` made it (ms); None if it is no UUID of version 7."""
+    digits = job_id.replace("-", "")
+    if len(digits) != _UUID_DIGITS or digits[12] != "7" or not _HEX.issuperset(digits):
+        return None
+    return int(digits[:12], 16)

@@ -157,7 +157,7 @@ def _job(body: Body, job_id: str, now: int, trace: str = "") -> Job:
         trace=trace or (valid_trace(body.trace) if body.trace else ""),
         priority=body.priority,
         run_at=body.run_at,
-        schedule_id=body.schedule_id if is_name(body.schedule_id) else "",
+        schedule_id=body.schedule_id if body.schedule_id and is_name(body.schedule_id) else "",
         tick_at=body.tick_at,
     )
 
@@ -190,16 +190,15 @@ def _failure(failure: FailureBody) -> Failure:
     )
 
 
-def _carries_payload(event: JobEvent) -> bool:
-    """Whether the event has the payload: always if the ledger alone has the job, for an accepted one if it was left in."""
-    return event.state.is_in_ledger_alone or (event.state is JobState.QUEUED and not event.duplicate and bool(event.job.payload_json))
-
-
 def _event_body(event: JobEvent) -> Body:
-    job = event.job
+    job, state = event.job, event.state
+    is_alone = state.is_in_ledger_alone
+    is_later = is_alone and state is JobState.SCHEDULED
+    # Always if the ledger alone has the job, for an accepted one if it was left in.
+    carries_payload = is_alone or (state is JobState.QUEUED and not event.duplicate and bool(job.payload_json))
     return Body(
         job_type=job.job_type,
-        payload=msgspec.Raw(job.payload_json) if _carries_payload(event) else msgspec.UNSET,
+        payload=msgspec.Raw(job.payload_json) if carries_payload else msgspec.UNSET,
         job_id=job.job_id,
         tenant=job.tenant,
         attempt=job.attempt,
@@ -207,7 +206,7 @@ def _event_body(event: JobEvent) -> Body:
         errors=tuple(map(_error, job.failures)),
         submitted_at=job.submitted_at,
         priority=job.priority,
-        state=event.state,
+        state=state,
         at=event.at,
         started_at=event.started_at,
         run=event.run,
@@ -216,14 +215,14 @@ def _event_body(event: JobEvent) -> Body:
         code=event.code,
         message=event.message,
         duplicate=event.duplicate,
-        trace=job.trace if event.state.is_in_ledger_alone else "",
+        trace=job.trace if is_alone else "",
         result=msgspec.UNSET if event.result is None or not event.result.json else msgspec.Raw(event.result.json),
         result_note="" if event.result is None else event.result.note,
         progress=msgspec.UNSET if event.progress is None else _progress_body(event.progress),
         cancel_requested=event.cancel_requested,
-        run_at=job.run_at if event.state is JobState.SCHEDULED else 0,
-        schedule_id=job.schedule_id if event.state is JobState.SCHEDULED else "",
-        tick_at=job.tick_at if event.state is JobState.SCHEDULED else 0,
+        run_at=job.run_at if is_later else 0,
+        schedule_id=job.schedule_id if is_later else "",
+        tick_at=job.tick_at if is_later else 0,
     )
 
 
@@ -231,9 +230,10 @@ def _event(body: Body, now: int) -> JobEvent:
     state = body.state
     if isinstance(state, msgspec.UnsetType) or not body.job_id:
         raise Undecodable("an event needs jobId and state")
-    if state.is_in_ledger_alone and isinstance(body.payload, msgspec.UnsetType):
+    is_alone = state.is_in_ledger_alone
+    if is_alone and isinstance(body.payload, msgspec.UnsetType):
         raise Undecodable("an event that sets a job aside, or schedules one, needs its payload")
-    _check_names(body, may_lack=not state.is_in_ledger_alone)
+    _check_names(body, may_lack=not is_alone)
     at = not_ahead(body.at, now)
     job = _job(body, body.job_id, at)
     return JobEvent(

@@ -17,6 +17,7 @@ from sickbay.ports.job_types import JobTypes
 from sickbay.ports.limits import RateLimiter, WaitingCounts
 from sickbay.ports.lost import Holds, Lost
 from sickbay.ports.run_rates import RunRates
+from sickbay.ports.schedule_counts import ScheduleStatistics
 from sickbay.ports.scheduled_jobs import ScheduledJobs
 from sickbay.ports.schedules import Schedules
 from sickbay.ports.workers import WorkerRegistry
@@ -110,6 +111,7 @@ class ControlPlaneParts(Common):
     writer: LedgerWriter
     quarantine: QuarantineStore
     scheduled_jobs: ScheduledJobs
+    schedule_statistics: ScheduleStatistics
     schedules: Schedules
     lost: Lost
     holds: Holds

@@ -1,18 +1,22 @@
 """No question the services ask all day reads every job: each finds its rows by an index."""
 
 import sqlite3
+from dataclasses import replace
 
 from sqlalchemy import event
 
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.breaker import BreakerKey, BreakerScope
+from sickbay.domain.job import JobEvent, JobState
 from sickbay.domain.priority import Priority
-from sickbay.domain.queries import JobEdit, JobQuery, QuarantineQuery
+from sickbay.domain.queries import JobEdit, JobQuery, QuarantineQuery, ScheduledJobQuery
 from tests.support import one_key
 from tests.support.incident_snapshots import Patient
 from tests.support.ledger_events import START, job, parked, quarantined, retrying, succeeded
 
 pytest_plugins = ["tests.support.ledger_fixtures"]
+
+HOUR = 3_600_000
 
 
 async def ask_everything(ledger):
@@ -88,6 +92,33 @@ async def test_the_jobs_of_several_tenants_are_found_by_the_same_index(ledger):
         assert "Seq Scan on jobs" not in planned
     many = frozenset(f"t{number}" for number in range(200)) | both
     assert len((await ledger.reader.find(JobQuery(tenants=many), 9, "")).items) == 4
+
+
+async def test_what_is_due_is_found_by_an_index_of_scheduled_jobs_alone(ledger, clock):
+    """In its order: none is sorted, and none of the 2,000 that are due later is read."""
+    later = [scheduled(f"later{number}", START + HOUR + number) for number in range(2_000)]
+    await ledger.writer.apply([*later, *(succeeded(f"done{number}", at=START + number) for number in range(2_000))])
+    await ledger.writer.apply([scheduled("due", START + 1)])
+    clock.now += 1
+    asked = []
+    for engine in (ledger.reader._store._writer, ledger.reader._store._reader):
+        event.listen(engine.sync_engine, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
+    assert await ledger.scheduled_jobs.next_ms() <= 0
+    assert [lease.job.job_id for lease in await ledger.scheduled_jobs.lease_due(5)] == ["due"]
+    listed = await ledger.scheduled_jobs.list_scheduled(ScheduledJobQuery(), 5, "")
+    assert len(listed.items) == 5
+    questions = {sql: values for sql, values in asked if "run_at" in sql}
+    assert len(questions) == 3
+    for sql, values in questions.items():
+        planned = await plan(ledger, sql, values)
+        assert "jobs_scheduled" in planned
+        assert "TEMP B-TREE" not in planned
+        assert "Sort " not in planned
+        assert "Seq Scan" not in planned
+
+
+def scheduled(job_id, run_at):
+    return JobEvent(replace(job(job_id), run_at=run_at), JobState.SCHEDULED, START)
 
 
 async def plan(ledger, sql, parameters):

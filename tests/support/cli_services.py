@@ -22,8 +22,11 @@ from sickbay.jobs.v1 import (
     job_type_service_pb2_grpc,
     quarantine_service_pb2,
     quarantine_service_pb2_grpc,
+    scheduled_job_service_pb2,
+    scheduled_job_service_pb2_grpc,
     worker_service_pb2_grpc,
 )
+from sickbay.schedules.v1 import schedule_pb2, schedule_service_pb2_grpc
 from sickbay.server.errors import rich_status
 from sickbay_cli.program import cli
 
@@ -36,6 +39,8 @@ _ADDED = (
     (incident_service_pb2_grpc.IncidentServiceServicer, incident_service_pb2_grpc.add_IncidentServiceServicer_to_server),
     (job_type_service_pb2_grpc.JobTypeServiceServicer, job_type_service_pb2_grpc.add_JobTypeServiceServicer_to_server),
     (worker_service_pb2_grpc.WorkerServiceServicer, worker_service_pb2_grpc.add_WorkerServiceServicer_to_server),
+    (scheduled_job_service_pb2_grpc.ScheduledJobServiceServicer, scheduled_job_service_pb2_grpc.add_ScheduledJobServiceServicer_to_server),
+    (schedule_service_pb2_grpc.ScheduleServiceServicer, schedule_service_pb2_grpc.add_ScheduleServiceServicer_to_server),
     (health_pb2_grpc.HealthServicer, health_pb2_grpc.add_HealthServicer_to_server),
 )
 
@@ -144,3 +149,61 @@ def case(job_id: str = JOB_ID, **fields: Any) -> quarantine_service_pb2.Quaranti
         etag=f"etag-{job_id}",
         **fields,
     )
+
+
+DUE_MS = 4_000_000_000_000
+"""2096-10-02T07:06:40Z: always in the future."""
+
+
+def scheduled(job_id: str = JOB_ID, due_ms: int = DUE_MS, **fields: Any) -> scheduled_job_service_pb2.ScheduledJob:
+    """A job that is to run later as services tell it."""
+    known = scheduled_job_service_pb2.ScheduledJob(job=job(job_id, "SCHEDULED"), etag=f"etag-{job_id}", **fields)
+    known.job.run_time.FromMilliseconds(due_ms)
+    return known
+
+
+def schedule(schedule_id: str = "nightly", state: str = "ACTIVE", payload: str = "", **fields: Any) -> schedule_pb2.Schedule:
+    """A schedule as services tell it: without its payload, as in lists, unless one is given; `fields` are those of its spec."""
+    spec = schedule_pb2.ScheduleSpec(
+        **{
+            "job_type": "report",
+            "cron": "0 3 * * *",
+            "timezone": "Europe/Berlin",
+            "priority": job_pb2.PRIORITY_NORMAL,
+            "overlap": schedule_pb2.OVERLAP_SKIP,
+            "while_open": schedule_pb2.WHILE_OPEN_RUN,
+        }
+        | fields
+    )
+    if payload:
+        spec.payload_json = payload
+    if not spec.HasField("catch_up_window"):
+        spec.catch_up_window.FromSeconds(86_400)
+    known = schedule_pb2.Schedule(
+        schedule_id=schedule_id,
+        tenant="default",
+        spec=spec,
+        state=schedule_pb2.Schedule.State.Value(f"STATE_{state}"),
+        origin=schedule_pb2.Schedule.ORIGIN_API,
+        etag=f"etag-{schedule_id}",
+    )
+    known.create_time.FromMilliseconds(1_700_000_000_000)
+    known.update_time.FromMilliseconds(1_700_000_060_000)
+    if state == "ACTIVE":
+        for day in range(5):
+            known.next_times.add().FromMilliseconds(DUE_MS + day * 86_400_000)
+    return known
+
+
+def schedule_run(outcome: str = "SUBMITTED", job_state: str = "SUCCEEDED", **fields: Any) -> schedule_pb2.ScheduleRun:
+    """A run of a schedule as services tell it."""
+    run = schedule_pb2.ScheduleRun(
+        **{"trigger": schedule_pb2.ScheduleRun.TRIGGER_TICK, "count": 1} | fields,
+        outcome=schedule_pb2.ScheduleRun.Outcome.Value(f"OUTCOME_{outcome}"),
+    )
+    run.tick_time.FromMilliseconds(1_700_000_000_000)
+    run.handle_time.FromMilliseconds(1_700_000_000_400)
+    if outcome == "SUBMITTED":
+        run.job_id = run.job_id or JOB_ID
+        run.job_state = job_pb2.Job.State.Value(f"STATE_{job_state}")
+    return run

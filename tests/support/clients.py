@@ -20,6 +20,7 @@ from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.jobs.v1.job_service_pb2 import WatchJobRequest
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
+from sickbay.jobs.v1.scheduled_job_service_pb2_grpc import ScheduledJobServiceStub
 from tests.support.plain_http import NO_TLS
 
 PATIENCE_S: Final = 60.0
@@ -55,7 +56,7 @@ class Circuit:
 
 
 class Clients:
-    """`api`, `worker` and `plane` speak REST; `jobs`, `quarantine`, `breakers` and `health` are stubs."""
+    """`api`, `worker` and `plane` speak REST; `jobs`, `quarantine`, `scheduled`, `breakers` and `health` are stubs."""
 
     def __init__(self, product: HasPorts) -> None:
         self._stack = ExitStack()
@@ -65,6 +66,7 @@ class Clients:
         self.api, self.worker, self.plane = rest["Job API"], rest["Worker"], rest["Control plane"]
         self.jobs = JobServiceStub(channels["Job API"])
         self.quarantine = QuarantineServiceStub(channels["Control plane"])
+        self.scheduled = ScheduledJobServiceStub(channels["Control plane"])
         self.breakers = BreakerServiceStub(channels["Control plane"])
         self.health = {name: HealthStub(channel) for name, channel in channels.items()}
 

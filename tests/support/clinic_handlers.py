@@ -27,6 +27,7 @@ TYPES: Final = (
     *("cancel", "cancel-parked", "listed", "paged", "depth", "documented", "healthy", "counted"),
     *("hanging", "hung"),
     *("client-held", "async-client-held"),
+    "later",
     *("browsed", "resumed", "resumed-circuit", "events", "incident", "flapping", "maintained"),
 )
 

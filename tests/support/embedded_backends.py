@@ -69,6 +69,7 @@ async def open_backends(clock=None, **config):
             writer=Flaky(ledger.writer),
             quarantine=Flaky(ledger.quarantine),
             scheduled_jobs=Flaky(ledger.scheduled_jobs),
+            schedule_statistics=Flaky(ledger.schedule_statistics),
             schedules=Flaky(ledger.schedules),
             lost=Flaky(ledger.lost),
             duplicate_guard=Flaky(ledger.duplicate_guard),

@@ -16,7 +16,11 @@ HEALTH = "grpc.health.v1.Health"
 OWN = {
     "Job API": ["sickbay.jobs.v1.JobService"],
     "Worker": [],
-    "Control plane": ["sickbay.breakers.v1.BreakerService", "sickbay.jobs.v1.QuarantineService"],
+    "Control plane": [
+        "sickbay.breakers.v1.BreakerService",
+        "sickbay.jobs.v1.QuarantineService",
+        "sickbay.jobs.v1.ScheduledJobService",
+    ],
 }
 
 

@@ -30,6 +30,7 @@ from sickbay.adapters.sql.postgres import Server
 from sickbay.adapters.sql.postgres_feed import PostgresChangeFeed
 from sickbay.adapters.sql.quarantine_store import SqlQuarantineStore
 from sickbay.adapters.sql.reader import SqlReader
+from sickbay.adapters.sql.schedule_counts import SqlScheduleStatistics
 from sickbay.adapters.sql.scheduled_jobs import SqlScheduledJobs
 from sickbay.adapters.sql.schedules import SqlSchedules
 from sickbay.adapters.sql.starts import Starts
@@ -53,6 +54,7 @@ class Ledger:
     quarantine: SqlQuarantineStore
     scheduled_jobs: SqlScheduledJobs
     schedules: SqlSchedules
+    schedule_statistics: SqlScheduleStatistics
     lost: SqlLost
     duplicate_guard: SqlDuplicateGuard
     holds: Holds
@@ -142,6 +144,7 @@ def _ledger(  # noqa: PLR0917 - all parts
         quarantine=SqlQuarantineStore(store, feed, starts, clock),
         scheduled_jobs=SqlScheduledJobs(store, feed, starts, clock),
         schedules=SqlSchedules(store, feed),
+        schedule_statistics=SqlScheduleStatistics(store),
         lost=SqlLost(store, feed, starts, clock),
         duplicate_guard=SqlDuplicateGuard(store, starts, clock),
         holds=holds,

@@ -13,7 +13,7 @@ from starlette.datastructures import MutableHeaders
 from sickbay.server.rest.request_policy import RequestHeaders
 
 _ORIGINS: Final = "cors_origins"
-_METHODS: Final = "GET, HEAD, POST, OPTIONS"
+_METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _REQUEST_HEADERS: Final = "authorization, content-type, idempotency-key, last-event-id"
 _READABLE: Final = "retry-after, ratelimit, ratelimit-policy, location, www-authenticate"
 _PREFLIGHT: Final = {

@@ -215,6 +215,7 @@ SHAPES: Final[Shapes] = MappingProxyType(
             sparse=frozenset({"fingerprint", "payload_hidden"}),
             along={"revisions": "payload_json"},
         ),
+        "sickbay.jobs.v1.ScheduledJob": Shape(inline="job", sparse=frozenset({"payload_hidden", "revisions"})),
         "sickbay.jobs.v1.PayloadRevision": Shape(sparse=frozenset({"actor"})),
         "sickbay.jobs.v1.FailureGroup": Shape(names={"first_time": "firstAt", "last_time": "lastAt"}),
         "sickbay.jobs.v1.Worker": Shape(names={"start_time": "since", "last_seen_time": "lastSeen"}),
@@ -260,6 +261,8 @@ SHAPES: Final[Shapes] = MappingProxyType(
             documented={"state": {"enum": [state.value for state in JobState if state.in_quarantine]}},
         ),
         "sickbay.jobs.v1.ResubmitJobRequest": Shape(documented={"job_type": _NAME}),
+        "sickbay.jobs.v1.ListScheduledJobsRequest": Shape(names={"before_time": "before"}),
+        "sickbay.jobs.v1.UpdateScheduledJobRequest": Shape(names={"run_time": "runAt"}),
         "sickbay.jobs.v1.RequeueJobsRequest": Shape(kinds={"min_age": whole_seconds(1, _AGE)}, documented={"job_ids": {"maxItems": 500}}),
         "sickbay.breakers.v1.ListBreakersRequest": Shape(
             documented={"page_size": {"description": "The maximum number of results, 1 to 1,000; 0 means 1,000."}}
@@ -273,6 +276,7 @@ render: Final = Renderer(SHAPES)
 job_view: Final = render
 change_view: Final = render
 quarantined_view: Final = render
+scheduled_view: Final = render
 requeued_view: Final = render
 failure_group_view: Final = render
 incident_view: Final = render

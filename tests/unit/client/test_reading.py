@@ -10,6 +10,7 @@ import pytest
 from sickbay.breakers.v1 import breaker_pb2, explanation_pb2
 from sickbay.client import (
     AttemptError,
+    Backfill,
     Breaker,
     BreakerExplanation,
     BreakerNotice,
@@ -20,16 +21,27 @@ from sickbay.client import (
     JobState,
     JobType,
     OnOpen,
+    Origin,
+    Overlap,
     PayloadRevision,
     Priority,
     Progress,
     QuarantinedJob,
+    RunOutcome,
+    Schedule,
+    ScheduledJob,
+    ScheduleRun,
+    ScheduleSpec,
+    ScheduleState,
     ServerFault,
     StateChange,
+    Trigger,
+    WhileOpen,
 )
 from sickbay.client.reading import number, read
 from sickbay.jobs.v1 import explanation_pb2 as job_explanation_pb2
-from sickbay.jobs.v1 import job_pb2, job_service_pb2, job_type_pb2, quarantine_service_pb2
+from sickbay.jobs.v1 import job_pb2, job_service_pb2, job_type_pb2, quarantine_service_pb2, scheduled_job_service_pb2
+from sickbay.schedules.v1 import schedule_pb2, schedule_service_pb2
 from tests.support.cli_services import case, failed, job
 
 SHAPES = {
@@ -45,12 +57,21 @@ SHAPES = {
     PayloadRevision: quarantine_service_pb2.PayloadRevision,
     FailureGroup: quarantine_service_pb2.FailureGroup,
     JobType: job_type_pb2.JobType,
+    ScheduledJob: scheduled_job_service_pb2.ScheduledJob,
+    Schedule: schedule_pb2.Schedule,
+    ScheduleRun: schedule_pb2.ScheduleRun,
+    Backfill: schedule_service_pb2.BackfillScheduleResponse,
 }
 
 
 @pytest.mark.parametrize("kind", SHAPES)
 def test_a_dataclass_has_all_fields_of_its_message(kind):
     assert {one.name for one in fields(kind) if one.init} == set(SHAPES[kind].DESCRIPTOR.fields_by_name)
+
+
+def test_a_spec_has_all_fields_of_its_message():
+    """Its payload is that of either form."""
+    assert {one.name for one in fields(ScheduleSpec)} == set(schedule_pb2.ScheduleSpec.DESCRIPTOR.fields_by_name) - {"payload_json"}
 
 
 @pytest.mark.parametrize(
@@ -60,6 +81,12 @@ def test_a_dataclass_has_all_fields_of_its_message(kind):
         (Priority, job_pb2.Priority),
         (OnOpen, job_service_pb2.OnOpen),
         (BreakerState, breaker_pb2.Breaker.State),
+        (Overlap, schedule_pb2.Overlap),
+        (WhileOpen, schedule_pb2.WhileOpen),
+        (ScheduleState, schedule_pb2.Schedule.State),
+        (Origin, schedule_pb2.Schedule.Origin),
+        (Trigger, schedule_pb2.ScheduleRun.Trigger),
+        (RunOutcome, schedule_pb2.ScheduleRun.Outcome),
     ],
 )
 def test_an_enum_has_all_values_of_its_message(ours, theirs):

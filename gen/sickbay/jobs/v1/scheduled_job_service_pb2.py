@@ -27,9 +27,10 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sickbay.jobs.v1 import job_pb2 as sickbay_dot_jobs_dot_v1_dot_job__pb2
+from sickbay.jobs.v1 import quarantine_service_pb2 as sickbay_dot_jobs_dot_v1_dot_quarantine__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+sickbay/jobs/v1/scheduled_job_service.proto\x12\x0fsickbay.jobs.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sickbay/jobs/v1/job.proto\"m\n\x0cScheduledJob\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job\x12\x14\n\x0cpayload_json\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x16\n\x0epayload_hidden\x18\x04 \x01(\x08\"\xa9\x01\n\x18ListScheduledJobsRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x13\n\x0bschedule_id\x18\x03 \x01(\t\x12/\n\x0b\x62\x65\x66ore_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"a\n\x19ListScheduledJobsResponse\x12+\n\x04jobs\x18\x01 \x03(\x0b\x32\x1d.sickbay.jobs.v1.ScheduledJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"(\n\x16GetScheduledJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"E\n\x17GetScheduledJobResponse\x12*\n\x03job\x18\x01 \x01(\x0b\x32\x1d.sickbay.jobs.v1.ScheduledJob\"\x9c\x02\n\x19UpdateScheduledJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12(\n\x05\x64\x65lay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x08run_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07payload\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x16\n\x0cpayload_json\x18\x05 \x01(\tH\x00\x12+\n\x08priority\x18\x06 \x01(\x0e\x32\x19.sickbay.jobs.v1.Priority\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x08 \x01(\tB\t\n\x07\x63ontent\"H\n\x1aUpdateScheduledJobResponse\x12*\n\x03job\x18\x01 \x01(\x0b\x32\x1d.sickbay.jobs.v1.ScheduledJob\"E\n\x16RunScheduledJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\"<\n\x17RunScheduledJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job\"H\n\x19\x43\x61ncelScheduledJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\"?\n\x1a\x43\x61ncelScheduledJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job2\x88\x06\n\x13ScheduledJobService\x12\x86\x01\n\x11ListScheduledJobs\x12).sickbay.jobs.v1.ListScheduledJobsRequest\x1a*.sickbay.jobs.v1.ListScheduledJobsResponse\"\x1a\x90\x02\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/scheduled-jobs\x12\x8e\x01\n\x0fGetScheduledJob\x12\'.sickbay.jobs.v1.GetScheduledJobRequest\x1a(.sickbay.jobs.v1.GetScheduledJobResponse\"(\x90\x02\x01\x82\xd3\xe4\x93\x02\x1f\x12\x18/scheduled-jobs/{job_id}b\x03job\x12\x9a\x01\n\x12UpdateScheduledJob\x12*.sickbay.jobs.v1.UpdateScheduledJobRequest\x1a+.sickbay.jobs.v1.UpdateScheduledJobResponse\"+\x90\x02\x00\x82\xd3\xe4\x93\x02\"2\x18/scheduled-jobs/{job_id}:\x01*b\x03job\x12\x95\x01\n\x0fRunScheduledJob\x12\'.sickbay.jobs.v1.RunScheduledJobRequest\x1a(.sickbay.jobs.v1.RunScheduledJobResponse\"/\x90\x02\x00\x82\xd3\xe4\x93\x02&\"\x1c/scheduled-jobs/{job_id}/run:\x01*b\x03job\x12\xa1\x01\n\x12\x43\x61ncelScheduledJob\x12*.sickbay.jobs.v1.CancelScheduledJobRequest\x1a+.sickbay.jobs.v1.CancelScheduledJobResponse\"2\x90\x02\x02\x82\xd3\xe4\x93\x02)\"\x1f/scheduled-jobs/{job_id}/cancel:\x01*b\x03jobB=\n\x0fsickbay.jobs.v1P\x01Z\x16sickbay/jobs/v1;jobsv1\xaa\x02\x0fSickbay.Jobs.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+sickbay/jobs/v1/scheduled_job_service.proto\x12\x0fsickbay.jobs.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sickbay/jobs/v1/job.proto\x1a(sickbay/jobs/v1/quarantine_service.proto\"\xa2\x01\n\x0cScheduledJob\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job\x12\x14\n\x0cpayload_json\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x16\n\x0epayload_hidden\x18\x04 \x01(\x08\x12\x33\n\trevisions\x18\x05 \x03(\x0b\x32 .sickbay.jobs.v1.PayloadRevision\"\xa9\x01\n\x18ListScheduledJobsRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x13\n\x0bschedule_id\x18\x03 \x01(\t\x12/\n\x0b\x62\x65\x66ore_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"a\n\x19ListScheduledJobsResponse\x12+\n\x04jobs\x18\x01 \x03(\x0b\x32\x1d.sickbay.jobs.v1.ScheduledJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"(\n\x16GetScheduledJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"E\n\x17GetScheduledJobResponse\x12*\n\x03job\x18\x01 \x01(\x0b\x32\x1d.sickbay.jobs.v1.ScheduledJob\"\xb5\x02\n\x19UpdateScheduledJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12(\n\x05\x64\x65lay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x08run_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07payload\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x16\n\x0cpayload_json\x18\x05 \x01(\tH\x00\x12+\n\x08priority\x18\x06 \x01(\x0e\x32\x19.sickbay.jobs.v1.Priority\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x08 \x01(\t\x12\x17\n\x0fskip_validation\x18\t \x01(\x08\x42\t\n\x07\x63ontent\"H\n\x1aUpdateScheduledJobResponse\x12*\n\x03job\x18\x01 \x01(\x0b\x32\x1d.sickbay.jobs.v1.ScheduledJob\"E\n\x16RunScheduledJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\"<\n\x17RunScheduledJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job\"H\n\x19\x43\x61ncelScheduledJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\"?\n\x1a\x43\x61ncelScheduledJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job2\x88\x06\n\x13ScheduledJobService\x12\x86\x01\n\x11ListScheduledJobs\x12).sickbay.jobs.v1.ListScheduledJobsRequest\x1a*.sickbay.jobs.v1.ListScheduledJobsResponse\"\x1a\x90\x02\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/scheduled-jobs\x12\x8e\x01\n\x0fGetScheduledJob\x12\'.sickbay.jobs.v1.GetScheduledJobRequest\x1a(.sickbay.jobs.v1.GetScheduledJobResponse\"(\x90\x02\x01\x82\xd3\xe4\x93\x02\x1f\x12\x18/scheduled-jobs/{job_id}b\x03job\x12\x9a\x01\n\x12UpdateScheduledJob\x12*.sickbay.jobs.v1.UpdateScheduledJobRequest\x1a+.sickbay.jobs.v1.UpdateScheduledJobResponse\"+\x90\x02\x00\x82\xd3\xe4\x93\x02\"2\x18/scheduled-jobs/{job_id}:\x01*b\x03job\x12\x95\x01\n\x0fRunScheduledJob\x12\'.sickbay.jobs.v1.RunScheduledJobRequest\x1a(.sickbay.jobs.v1.RunScheduledJobResponse\"/\x90\x02\x00\x82\xd3\xe4\x93\x02&\"\x1c/scheduled-jobs/{job_id}/run:\x01*b\x03job\x12\xa1\x01\n\x12\x43\x61ncelScheduledJob\x12*.sickbay.jobs.v1.CancelScheduledJobRequest\x1a+.sickbay.jobs.v1.CancelScheduledJobResponse\"2\x90\x02\x02\x82\xd3\xe4\x93\x02)\"\x1f/scheduled-jobs/{job_id}/cancel:\x01*b\x03jobB=\n\x0fsickbay.jobs.v1P\x01Z\x16sickbay/jobs/v1;jobsv1\xaa\x02\x0fSickbay.Jobs.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,28 +48,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCHEDULEDJOBSERVICE'].methods_by_name['RunScheduledJob']._serialized_options = b'\220\002\000\202\323\344\223\002&\"\034/scheduled-jobs/{job_id}/run:\001*b\003job'
   _globals['_SCHEDULEDJOBSERVICE'].methods_by_name['CancelScheduledJob']._loaded_options = None
   _globals['_SCHEDULEDJOBSERVICE'].methods_by_name['CancelScheduledJob']._serialized_options = b'\220\002\002\202\323\344\223\002)\"\037/scheduled-jobs/{job_id}/cancel:\001*b\003job'
-  _globals['_SCHEDULEDJOB']._serialized_start=216
-  _globals['_SCHEDULEDJOB']._serialized_end=325
-  _globals['_LISTSCHEDULEDJOBSREQUEST']._serialized_start=328
-  _globals['_LISTSCHEDULEDJOBSREQUEST']._serialized_end=497
-  _globals['_LISTSCHEDULEDJOBSRESPONSE']._serialized_start=499
-  _globals['_LISTSCHEDULEDJOBSRESPONSE']._serialized_end=596
-  _globals['_GETSCHEDULEDJOBREQUEST']._serialized_start=598
-  _globals['_GETSCHEDULEDJOBREQUEST']._serialized_end=638
-  _globals['_GETSCHEDULEDJOBRESPONSE']._serialized_start=640
-  _globals['_GETSCHEDULEDJOBRESPONSE']._serialized_end=709
-  _globals['_UPDATESCHEDULEDJOBREQUEST']._serialized_start=712
-  _globals['_UPDATESCHEDULEDJOBREQUEST']._serialized_end=996
-  _globals['_UPDATESCHEDULEDJOBRESPONSE']._serialized_start=998
-  _globals['_UPDATESCHEDULEDJOBRESPONSE']._serialized_end=1070
-  _globals['_RUNSCHEDULEDJOBREQUEST']._serialized_start=1072
-  _globals['_RUNSCHEDULEDJOBREQUEST']._serialized_end=1141
-  _globals['_RUNSCHEDULEDJOBRESPONSE']._serialized_start=1143
-  _globals['_RUNSCHEDULEDJOBRESPONSE']._serialized_end=1203
-  _globals['_CANCELSCHEDULEDJOBREQUEST']._serialized_start=1205
-  _globals['_CANCELSCHEDULEDJOBREQUEST']._serialized_end=1277
-  _globals['_CANCELSCHEDULEDJOBRESPONSE']._serialized_start=1279
-  _globals['_CANCELSCHEDULEDJOBRESPONSE']._serialized_end=1342
-  _globals['_SCHEDULEDJOBSERVICE']._serialized_start=1345
-  _globals['_SCHEDULEDJOBSERVICE']._serialized_end=2121
+  _globals['_SCHEDULEDJOB']._serialized_start=259
+  _globals['_SCHEDULEDJOB']._serialized_end=421
+  _globals['_LISTSCHEDULEDJOBSREQUEST']._serialized_start=424
+  _globals['_LISTSCHEDULEDJOBSREQUEST']._serialized_end=593
+  _globals['_LISTSCHEDULEDJOBSRESPONSE']._serialized_start=595
+  _globals['_LISTSCHEDULEDJOBSRESPONSE']._serialized_end=692
+  _globals['_GETSCHEDULEDJOBREQUEST']._serialized_start=694
+  _globals['_GETSCHEDULEDJOBREQUEST']._serialized_end=734
+  _globals['_GETSCHEDULEDJOBRESPONSE']._serialized_start=736
+  _globals['_GETSCHEDULEDJOBRESPONSE']._serialized_end=805
+  _globals['_UPDATESCHEDULEDJOBREQUEST']._serialized_start=808
+  _globals['_UPDATESCHEDULEDJOBREQUEST']._serialized_end=1117
+  _globals['_UPDATESCHEDULEDJOBRESPONSE']._serialized_start=1119
+  _globals['_UPDATESCHEDULEDJOBRESPONSE']._serialized_end=1191
+  _globals['_RUNSCHEDULEDJOBREQUEST']._serialized_start=1193
+  _globals['_RUNSCHEDULEDJOBREQUEST']._serialized_end=1262
+  _globals['_RUNSCHEDULEDJOBRESPONSE']._serialized_start=1264
+  _globals['_RUNSCHEDULEDJOBRESPONSE']._serialized_end=1324
+  _globals['_CANCELSCHEDULEDJOBREQUEST']._serialized_start=1326
+  _globals['_CANCELSCHEDULEDJOBREQUEST']._serialized_end=1398
+  _globals['_CANCELSCHEDULEDJOBRESPONSE']._serialized_start=1400
+  _globals['_CANCELSCHEDULEDJOBRESPONSE']._serialized_end=1463
+  _globals['_SCHEDULEDJOBSERVICE']._serialized_start=1466
+  _globals['_SCHEDULEDJOBSERVICE']._serialized_end=2242
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from sickbay.jobs.v1 import job_pb2 as _job_pb2
+from sickbay.jobs.v1 import quarantine_service_pb2 as _quarantine_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -32,15 +33,20 @@ class ScheduledJob(_message.Message):
     PAYLOAD_JSON_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     PAYLOAD_HIDDEN_FIELD_NUMBER: _builtins.int
+    REVISIONS_FIELD_NUMBER: _builtins.int
     payload_json: _builtins.str
     """Its payload as JSON text, byte for byte. Empty in lists."""
     etag: _builtins.str
     """Changes with every change of the job; send it with an update."""
     payload_hidden: _builtins.bool
-    """The payload is left out: the principal may not read payloads. Not set in lists."""
+    """The payload is left out, here and in `revisions`: the principal may not read payloads. Not set in lists."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
         """The job; `run_time` is when it is due."""
+
+    @_builtins.property
+    def revisions(self) -> _containers.RepeatedCompositeFieldContainer[_quarantine_service_pb2.PayloadRevision]:
+        """The edits of its payload, oldest first. Empty in lists."""
 
     def __init__(
         self,
@@ -49,10 +55,11 @@ class ScheduledJob(_message.Message):
         payload_json: _builtins.str = ...,
         etag: _builtins.str = ...,
         payload_hidden: _builtins.bool = ...,
+        revisions: _abc.Iterable[_quarantine_service_pb2.PayloadRevision] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "job", b"job", "payload_hidden", b"payload_hidden", "payload_json", b"payload_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "job", b"job", "payload_hidden", b"payload_hidden", "payload_json", b"payload_json", "revisions", b"revisions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -190,6 +197,7 @@ class UpdateScheduledJobRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
+    SKIP_VALIDATION_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Required."""
     payload_json: _builtins.str
@@ -200,6 +208,10 @@ class UpdateScheduledJobRequest(_message.Message):
     """The etag of the job as you have read it; empty skips the check."""
     actor: _builtins.str
     """Who makes the change, for the history, at most 128 characters."""
+    skip_validation: _builtins.bool
+    """Take a payload although it does not fit the schema of the job type (JobTypeService). Without this, such a change is
+    INVALID_ARGUMENT, with a field violation for each mistake, if a schema is known.
+    """
     @_builtins.property
     def delay(self) -> _duration_pb2.Duration:
         """Run it so long from now. Not together with `run_time`."""
@@ -223,10 +235,11 @@ class UpdateScheduledJobRequest(_message.Message):
         priority: _job_pb2.Priority.ValueType = ...,
         etag: _builtins.str = ...,
         actor: _builtins.str = ...,
+        skip_validation: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "delay", b"delay", "payload", b"payload", "payload_json", b"payload_json", "run_time", b"run_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "content", b"content", "delay", b"delay", "etag", b"etag", "job_id", b"job_id", "payload", b"payload", "payload_json", b"payload_json", "priority", b"priority", "run_time", b"run_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "content", b"content", "delay", b"delay", "etag", b"etag", "job_id", b"job_id", "payload", b"payload", "payload_json", b"payload_json", "priority", b"priority", "run_time", b"run_time", "skip_validation", b"skip_validation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["payload", "payload_json"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015

@@ -78,14 +78,15 @@ class ScheduledJobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetScheduledJob(self, request, context):
-        """Gets a SCHEDULED job with its payload and history. NOT_FOUND if the job is not (or no longer) SCHEDULED.
+        """Gets a SCHEDULED job with its payload, history and the edits of its payload. NOT_FOUND if the job is not (or no longer) SCHEDULED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateScheduledJob(self, request, context):
-        """Changes when a SCHEDULED job runs, its payload or its priority. ABORTED if `etag` is set and the job has changed since.
+        """Changes when a SCHEDULED job runs, its payload or its priority, at least one of them.
+        ABORTED if `etag` is set and the job has changed since.
         NOT_FOUND if the job is not (or no longer) SCHEDULED, FAILED_PRECONDITION if it is being sent to the workers right now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -39,9 +39,10 @@ class ScheduledJobServiceStub:
     ListScheduledJobs: _grpc.UnaryUnaryMultiCallable[_scheduled_job_service_pb2.ListScheduledJobsRequest, _scheduled_job_service_pb2.ListScheduledJobsResponse]
     """Lists SCHEDULED jobs, those that are due first first, without payloads."""
     GetScheduledJob: _grpc.UnaryUnaryMultiCallable[_scheduled_job_service_pb2.GetScheduledJobRequest, _scheduled_job_service_pb2.GetScheduledJobResponse]
-    """Gets a SCHEDULED job with its payload and history. NOT_FOUND if the job is not (or no longer) SCHEDULED."""
+    """Gets a SCHEDULED job with its payload, history and the edits of its payload. NOT_FOUND if the job is not (or no longer) SCHEDULED."""
     UpdateScheduledJob: _grpc.UnaryUnaryMultiCallable[_scheduled_job_service_pb2.UpdateScheduledJobRequest, _scheduled_job_service_pb2.UpdateScheduledJobResponse]
-    """Changes when a SCHEDULED job runs, its payload or its priority. ABORTED if `etag` is set and the job has changed since.
+    """Changes when a SCHEDULED job runs, its payload or its priority, at least one of them.
+    ABORTED if `etag` is set and the job has changed since.
     NOT_FOUND if the job is not (or no longer) SCHEDULED, FAILED_PRECONDITION if it is being sent to the workers right now.
     """
     RunScheduledJob: _grpc.UnaryUnaryMultiCallable[_scheduled_job_service_pb2.RunScheduledJobRequest, _scheduled_job_service_pb2.RunScheduledJobResponse]
@@ -62,9 +63,10 @@ class ScheduledJobServiceAsyncStub(ScheduledJobServiceStub):
     ListScheduledJobs: _aio.UnaryUnaryMultiCallable[_scheduled_job_service_pb2.ListScheduledJobsRequest, _scheduled_job_service_pb2.ListScheduledJobsResponse]  # type: ignore[assignment]
     """Lists SCHEDULED jobs, those that are due first first, without payloads."""
     GetScheduledJob: _aio.UnaryUnaryMultiCallable[_scheduled_job_service_pb2.GetScheduledJobRequest, _scheduled_job_service_pb2.GetScheduledJobResponse]  # type: ignore[assignment]
-    """Gets a SCHEDULED job with its payload and history. NOT_FOUND if the job is not (or no longer) SCHEDULED."""
+    """Gets a SCHEDULED job with its payload, history and the edits of its payload. NOT_FOUND if the job is not (or no longer) SCHEDULED."""
     UpdateScheduledJob: _aio.UnaryUnaryMultiCallable[_scheduled_job_service_pb2.UpdateScheduledJobRequest, _scheduled_job_service_pb2.UpdateScheduledJobResponse]  # type: ignore[assignment]
-    """Changes when a SCHEDULED job runs, its payload or its priority. ABORTED if `etag` is set and the job has changed since.
+    """Changes when a SCHEDULED job runs, its payload or its priority, at least one of them.
+    ABORTED if `etag` is set and the job has changed since.
     NOT_FOUND if the job is not (or no longer) SCHEDULED, FAILED_PRECONDITION if it is being sent to the workers right now.
     """
     RunScheduledJob: _aio.UnaryUnaryMultiCallable[_scheduled_job_service_pb2.RunScheduledJobRequest, _scheduled_job_service_pb2.RunScheduledJobResponse]  # type: ignore[assignment]
@@ -94,7 +96,7 @@ class ScheduledJobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduled_job_service_pb2.GetScheduledJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduled_job_service_pb2.GetScheduledJobResponse, _abc.Awaitable[_scheduled_job_service_pb2.GetScheduledJobResponse]]:
-        """Gets a SCHEDULED job with its payload and history. NOT_FOUND if the job is not (or no longer) SCHEDULED."""
+        """Gets a SCHEDULED job with its payload, history and the edits of its payload. NOT_FOUND if the job is not (or no longer) SCHEDULED."""
 
     @_abc_1.abstractmethod
     def UpdateScheduledJob(
@@ -102,7 +104,8 @@ class ScheduledJobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduled_job_service_pb2.UpdateScheduledJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduled_job_service_pb2.UpdateScheduledJobResponse, _abc.Awaitable[_scheduled_job_service_pb2.UpdateScheduledJobResponse]]:
-        """Changes when a SCHEDULED job runs, its payload or its priority. ABORTED if `etag` is set and the job has changed since.
+        """Changes when a SCHEDULED job runs, its payload or its priority, at least one of them.
+        ABORTED if `etag` is set and the job has changed since.
         NOT_FOUND if the job is not (or no longer) SCHEDULED, FAILED_PRECONDITION if it is being sent to the workers right now.
         """
 

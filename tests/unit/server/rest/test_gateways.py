@@ -32,7 +32,18 @@ def apps():
     health = Health()
     return [
         jobs_rest.create_gateway(None, health, MetricsRegistry("jobapi"), "1", types=None),
-        plane_rest.create_gateway(None, None, health, MetricsRegistry("controlplane"), "1", incidents=None, workers=None, audit=None, schedules=None),
+        plane_rest.create_gateway(
+            None,
+            None,
+            health,
+            MetricsRegistry("controlplane"),
+            "1",
+            incidents=None,
+            scheduled_jobs=None,
+            workers=None,
+            audit=None,
+            schedules=None,
+        ),
         worker_rest.create_gateway(health, MetricsRegistry("worker"), "1"),
     ]
 
