@@ -31,7 +31,7 @@ from controlplane.reconcile import QuarantineReconciler
 from controlplane.release import Releaser
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
-from controlplane.schedule_metrics import ScheduleCollector, ScheduledJobMetrics
+from controlplane.schedule_metrics import ScheduleCollector, ScheduledJobMetrics, ScheduleRunMetrics
 from controlplane.schedule_service import ScheduleApi
 from controlplane.scheduled_job_service import ScheduledJobApi
 from controlplane.scheduler import Scheduler
@@ -83,6 +83,7 @@ async def serve(
             LedgerIngestMetrics(metrics.registry, clock),
             ReleaseMetrics(metrics.registry),
             ScheduledJobMetrics(metrics.registry, clock),
+            ScheduleRunMetrics(metrics.registry),
             ReconcileMetrics(metrics.registry),
             IncidentMetrics(metrics.registry),
             *observers,
@@ -158,7 +159,9 @@ async def serve(
     )
     live = WorkerMetrics(metrics.registry, fleet=workers, waiting=fleet.waiting_types)
     waiting = WaitingMetrics(metrics.registry, counts=backends.waiting, limit=backends.metrics_tenants)
-    later = ScheduleCollector(metrics.registry, jobs=backends.scheduled_jobs, schedules=backends.schedule_statistics)
+    later = ScheduleCollector(
+        metrics.registry, jobs=backends.scheduled_jobs, schedules=backends.schedule_statistics, orphans=lambda: in_code.orphans
+    )
     metrics.before_scrape = lambda: _in_order(fleet.refresh, live.refresh, waiting.refresh, later.refresh)
     releaser = Releaser(broker, backends.quarantine, by="people", observer=observer, fleet=workers)
     requeuer = Requeuer(

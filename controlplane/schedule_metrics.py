@@ -96,9 +96,16 @@ class ScheduleCollector(Collector):
     """Reads in `refresh`, reports in `collect`. What could not be read is omitted, never made up."""
 
     def __init__(
-        self, registry: CollectorRegistry, *, jobs: ScheduledJobs, schedules: ScheduleStatistics, now: Callable[[], float] = monotonic
+        self,
+        registry: CollectorRegistry,
+        *,
+        jobs: ScheduledJobs,
+        schedules: ScheduleStatistics,
+        orphans: Callable[[], int] = int,
+        now: Callable[[], float] = monotonic,
     ) -> None:
-        """Add itself to `registry`. `now` is in seconds."""
+        """Add itself to `registry`. `orphans` says how many schedules come from code that is gone; `now` is in seconds."""
+        self._orphans = orphans
         self._overdue = _Throttled(jobs.overdue, now)
         self._counts = _Throttled(lambda: schedules.count_schedules(MAX_FAILING), now)
         registry.register(self)
@@ -116,6 +123,7 @@ class ScheduleCollector(Collector):
             yield GaugeMetricFamily("sickbay_scheduled_jobs_overdue_seconds", text, overdue_ms / 1000)
         if self._counts.answer is not None:
             yield from _of_schedules(self._counts.answer)
+        yield GaugeMetricFamily("sickbay_schedules_orphaned", "Schedules in code that no live worker has any more.", self._orphans())
 
 
 def _of_schedules(counts: ScheduleCounts) -> Iterable[Metric]:

@@ -14,7 +14,8 @@ import msgspec
 
 from sickbay.client.batches import Batch, Divider
 from sickbay.contract.faults import Fault
-from sickbay.domain.errors import SickbayError
+from sickbay.contract.times import MAX_DELAY_MS
+from sickbay.domain.errors import InvalidArgument, SickbayError
 from sickbay.jobs.v1.job_pb2 import Priority
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitResult, OnOpen, SubmitJobRequest
 from sickbay.server import enums
@@ -28,6 +29,7 @@ from sickbay_cli.output import Advance, count, document, progress, record, remar
 from sickbay_cli.retrying import Retries
 
 BATCH_JOBS: Final = 100
+MOST_DELAY_S: Final = MAX_DELAY_MS // 1000
 BATCH_BYTES: Final = 8 * 1024 * 1024
 """Half of the maximum size of a request; a single payload is at most 1 MiB."""
 
@@ -41,6 +43,8 @@ class Line(Body, frozen=True):
     idempotency_key: str = ""
     on_open: str = ""
     priority: str = ""
+    delay_seconds: float | None = None
+    run_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class Tally:
 
 
 def submit_file(endpoint: Endpoint, source: BinaryIO, usual: SubmitJobRequest, retries: Retries, *, as_json: bool) -> None:
-    """Submit every line; Refused if any was rejected. `usual` has `on_open` and `priority` for lines that do not say them."""
+    """Submit every line; Refused if any was rejected. `usual` has what holds for lines that do not say it."""
     tally = Tally()
     with progress(_size(source), "submitting") as advance:
         _send(endpoint, _items(source, usual), tally, advance, retries)
@@ -158,14 +162,33 @@ def _read(data: bytes, usual: SubmitJobRequest) -> SubmitJobRequest | Fault:
         payload = text(line.payload)
         on_open = enums.number(OnOpen, "ON_OPEN", line.on_open) or usual.on_open
         priority = enums.number(Priority, "PRIORITY", line.priority) or usual.priority
+        request = SubmitJobRequest(
+            job_type=line.job_type, tenant=line.tenant, request_id=line.idempotency_key, on_open=on_open, priority=priority
+        )
+        _set_run_time(request, line, usual)
     except SickbayError as error:
         return fault_of(error)
-    request = SubmitJobRequest(
-        job_type=line.job_type, tenant=line.tenant, request_id=line.idempotency_key, on_open=on_open, priority=priority
-    )
     if payload:
         request.payload_json = payload
     return request
+
+
+def _set_run_time(request: SubmitJobRequest, line: Line, usual: SubmitJobRequest) -> None:
+    """What the line says, or else what holds for all; InvalidArgument if that is no time."""
+    if line.delay_seconds is None and not line.run_at:
+        if usual.HasField("delay"):
+            request.delay.CopyFrom(usual.delay)
+        if usual.HasField("run_time"):
+            request.run_time.CopyFrom(usual.run_time)
+    if line.delay_seconds is not None:
+        if not 0 <= line.delay_seconds <= MOST_DELAY_S:
+            raise InvalidArgument(f"delaySeconds must be 0 to {MOST_DELAY_S}, not {line.delay_seconds:g}")
+        request.delay.FromMilliseconds(round(line.delay_seconds * 1000))
+    if line.run_at:
+        try:
+            request.run_time.FromJsonString(line.run_at)
+        except ValueError:
+            raise InvalidArgument(f"runAt: write a time with its offset, such as 2027-01-01T08:00:00+01:00, not {line.run_at!r}") from None
 
 
 def _size(source: BinaryIO) -> int:

@@ -23,7 +23,9 @@ from sickbay.contract.faults import Fault
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.jobs.v1.job_type_service_pb2_grpc import JobTypeServiceStub
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
+from sickbay.jobs.v1.scheduled_job_service_pb2_grpc import ScheduledJobServiceStub
 from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceStub
+from sickbay.schedules.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from sickbay_cli.exit_codes import NotFound, Refused, Unreachable
 from sickbay_cli.options import Endpoint
 
@@ -61,6 +63,20 @@ def quarantine(endpoint: Endpoint) -> Iterator[QuarantineServiceStub]:
     """QuarantineService, likewise."""
     with _channel(endpoint) as opened:
         yield QuarantineServiceStub(opened)
+
+
+@contextmanager
+def scheduled_jobs(endpoint: Endpoint) -> Iterator[ScheduledJobServiceStub]:
+    """ScheduledJobService, likewise."""
+    with _channel(endpoint) as opened:
+        yield ScheduledJobServiceStub(opened)
+
+
+@contextmanager
+def schedules(endpoint: Endpoint) -> Iterator[ScheduleServiceStub]:
+    """ScheduleService, likewise."""
+    with _channel(endpoint) as opened:
+        yield ScheduleServiceStub(opened)
 
 
 @contextmanager

@@ -20,8 +20,14 @@ class MissingOption(click.ClickException):
     exit_code = 2
 
 
+class Invalid(click.ClickException):
+    """A file that the command was given is not valid, where 1 has another meaning."""
+
+    exit_code = 2
+
+
 class NotFound(click.ClickException):
-    """No such job or breaker."""
+    """No such job, breaker or schedule."""
 
     exit_code = 3
 
@@ -53,9 +59,9 @@ class TimedOut(click.ClickException):
 EXIT_CODES = """\b
 Exit codes:
   0    success
-  1    rejected or failed, in part or as a whole
+  1    rejected or failed, in part or as a whole; something differs (schedules diff)
   2    usage error, or an option or setting is missing
-  3    not found: no such job or breaker
+  3    not found: no such job, breaker or schedule
   4    a service is unavailable
   5    the job did not succeed (watch, submit --wait)
   6    the job is QUARANTINED and needs a person (watch, submit --wait)

@@ -9,11 +9,13 @@ from sickbay.breakers.v1.incident_pb2 import IncidentEntry
 from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.jobs.v1.job_pb2 import Job, Priority
 from sickbay.jobs.v1.quarantine_service_pb2 import QuarantinedJob
+from sickbay.schedules.v1.schedule_pb2 import Schedule, ScheduleRun
 from sickbay.server.rest.views import millis
 from sickbay_cli.durations import moment, relative
 from sickbay_cli.output import Cell
 
 _STYLES: Final = {
+    "SCHEDULED": "dim cyan",
     "QUEUED": "cyan",
     "RUNNING": "blue",
     "RETRYING": "yellow",
@@ -28,12 +30,28 @@ _STYLES: Final = {
     "FORCED_OPEN": "bold red",
     "DISABLED": "dim",
     "METRICS_ONLY": "blue",
+    "ACTIVE": "green",
+    "PAUSED": "yellow",
+    "ENDED": "dim",
+    "MISSED": "bold red",
+    "SKIPPED_OVERLAP": "yellow",
+    "SKIPPED_CIRCUIT_OPEN": "yellow",
 }
 
 
 def job_state(number: int) -> Cell:
     """A job's state in its colour."""
     return _coloured(name(Job.State, number, "STATE_"))
+
+
+def schedule_state(number: int) -> Cell:
+    """A schedule's state in its colour."""
+    return _coloured(name(Schedule.State, number, "STATE_"))
+
+
+def run_outcome(number: int) -> Cell:
+    """What became of a time of a schedule, in its colour."""
+    return _coloured(name(ScheduleRun.Outcome, number, "OUTCOME_"))
 
 
 def breaker_state(number: int) -> Cell:

@@ -43,6 +43,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "incidents": ("sickbay_cli.incidents:incidents", "Show outages of breakers: what happened, and what it cost."),
         "audit": ("sickbay_cli.audit:audit", "Show who did what, and what was refused."),
         "quarantine": ("sickbay_cli.quarantine:quarantine", "Manage parked and quarantined jobs."),
+        "scheduled": ("sickbay_cli.scheduled:scheduled", "Manage jobs that are to run later: list, edit, run now, cancel."),
+        "schedules": ("sickbay_cli.schedules:schedules", "Manage schedules: jobs that are submitted again and again."),
         "requeue": ("sickbay_cli.requeue:requeue", "Requeue jobs that are in the ledger but in no queue."),
         "outbox": (
             "sickbay_cli.outbox:outbox",
@@ -58,7 +60,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 """The location of each command and its line in `sickbay --help`, which therefore imports none of them."""
 _OUTPUT_ERRORS: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE, errno.EAGAIN}
 """Errors of writing to the output; any other error without a file name is a fault."""
-_PATHS: Final = ("--config", "--data", "--file", "--from")
+_PATHS: Final = ("--config", "--data", "--file", "--from", "-f")
 """Options that take a path."""
 
 

@@ -15,6 +15,8 @@ from sickbay.server.rest.views import accepted_view
 from sickbay_cli import bulk, client, options
 from sickbay_cli.exit_codes import WAITING_CODES
 from sickbay_cli.following import follow, wait_limit
+from sickbay_cli.jobs import now
+from sickbay_cli.later import due, later, set_run_time
 from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import document, record, remark
 from sickbay_cli.payload import PAYLOAD
@@ -30,6 +32,8 @@ _EXAMPLES = examples(
     "sickbay submit --from jobs.jsonl --retry-for 10m",
     "sickbay submit sms --priority high",
     "sickbay submit sms --reject-if-open || echo try another way",
+    "sickbay submit email --in 10m",
+    "sickbay submit email --at 2027-01-01T08:00+01:00",
 )
 
 
@@ -40,6 +44,7 @@ _EXAMPLES = examples(
 @options.tenant_name
 @click.option("--reject-if-open", is_flag=True, help="Reject the job (exit code 4) instead of parking it while its circuit is open.")
 @click.option("--priority", type=options.PRIORITY, default=PRIORITY_UNSPECIFIED, help="How urgent it is; the default is normal.")
+@later
 @options.retry_for
 @click.option("--wait", is_flag=True, help="Follow the job until it has ended; the exit code says how.")
 @options.patience
@@ -56,6 +61,8 @@ def submit(
     tenant: str,
     reject_if_open: bool,
     priority: Priority.ValueType,
+    delay: int | None,
+    run_at: int | None,
     retry_for: int | None,
     copies: int,
     source: BinaryIO | None,
@@ -69,8 +76,11 @@ def submit(
 
     PAYLOAD is a JSON object: as text, as @FILE, or - for stdin; default {}.
 
-    A line of FILE.jsonl is {"jobType": ..., "payload": {...}}, optionally with "tenant", "priority", "idempotencyKey" and "onOpen".
+    A line of FILE.jsonl is {"jobType": ..., "payload": {...}}, optionally with "tenant", "priority", "idempotencyKey", "onOpen",
+    and "delaySeconds" or "runAt" (as 2027-01-01T08:00:00+01:00).
     Rejected lines are reported by number; the others are accepted anyway. Lines with a key can be submitted again safely.
+
+    With --in or --at a job is SCHEDULED until its time has come, and can be changed or cancelled until then (`sickbay scheduled`).
 
     Jobs that a limit rejects (429) were not accepted; with --retry-for they are submitted again when there is room.
     """
@@ -81,6 +91,7 @@ def submit(
         if job_type or key or tenant or wait or copies > 1:
             raise click.UsageError("--from reads everything from the file; omit JOB_TYPE, PAYLOAD, --key, --tenant, --wait and --count")
         usual = SubmitJobRequest(on_open=on_open, priority=priority)
+        set_run_time(usual, delay, run_at)
         bulk.submit_file(jobapi, source, usual, retries, as_json=as_json)
         return
     if not job_type:
@@ -90,6 +101,7 @@ def submit(
     request = SubmitJobRequest(
         job_type=job_type, payload_json=payload or "{}", tenant=tenant, request_id=key, on_open=on_open, priority=priority
     )
+    set_run_time(request, delay, run_at)
     if copies > 1:
         ids = bulk.submit_copies(jobapi, request, copies, retries, quiet=wait, as_json=as_json)
         with client.jobs(jobapi) as stub:
@@ -108,7 +120,7 @@ def _submit(stub: JobServiceStub, request: SubmitJobRequest, timeout: float, ret
     if as_json:
         (record if lines else document)(accepted_view(reply))
     else:
-        click.echo(f"accepted {reply.job.job_id}" + (" (it had already been accepted)" if reply.duplicate else ""))
+        click.echo(f"accepted {reply.job.job_id}{due(reply.job, now())}" + (" (it had already been accepted)" if reply.duplicate else ""))
         if reply.HasField("breaker"):
             remark(f"{reply.job.job_type}: {reply.breaker.note}")
     return reply.job.job_id

@@ -7,8 +7,10 @@ from typing import Final
 
 from sickbay.jobs.v1.job_pb2 import PRIORITY_NORMAL, PRIORITY_UNSPECIFIED, AttemptError, Job, StateChange
 from sickbay.jobs.v1.quarantine_service_pb2 import FailureGroup, PayloadRevision, QuarantinedJob
+from sickbay.jobs.v1.scheduled_job_service_pb2 import ScheduledJob
 from sickbay_cli.durations import clock, moment, relative
 from sickbay_cli.format import job_state, join_nonempty, ms, other_tenant, priority, reason, when
+from sickbay_cli.moments import at, at_and_when
 from sickbay_cli.output import Cell, Column, details, line, plain, table
 from sickbay_cli.payload import pretty
 
@@ -22,6 +24,15 @@ _JOBS: Final = (
     Column("LAST ERROR", least=100, loose=True),
 )
 _PRIORITY: Final = Column("PRIORITY", least=82)
+_RUNS_AT: Final = Column("RUNS AT", least=82)
+_SCHEDULED: Final = (
+    Column("JOB ID"),
+    Column("TYPE", least=62),
+    Column("RUNS AT"),
+    Column("DUE", least=74, right=True),
+    Column("SCHEDULE", least=90),
+    Column("TENANT", least=100),
+)
 _ENDED: Final = frozenset({Job.STATE_SUCCEEDED, Job.STATE_DISCARDED, Job.STATE_CANCELLED})
 _QUARANTINED: Final = (
     Column("JOB ID"),
@@ -53,10 +64,30 @@ def show_quarantined_jobs(cases: Sequence[QuarantinedJob], now: int) -> None:
 
 
 def _table(columns: Sequence[Column], jobs: Sequence[Job], rows: Sequence[list[Cell]]) -> None:
-    """Print a table; priorities are a column of it where they differ from the default."""
+    """Print a table; priorities are a column of it where they differ from the default, and so are the times of jobs that run later."""
     if any(job.priority not in {PRIORITY_UNSPECIFIED, PRIORITY_NORMAL} for job in jobs):
         columns = (*columns[:3], _PRIORITY, *columns[3:])
         rows = [[*row[:3], priority(job.priority), *row[3:]] for job, row in zip(jobs, rows, strict=True)]
+    if any(job.state == Job.STATE_SCHEDULED for job in jobs):
+        columns = (*columns[:3], _RUNS_AT, *columns[3:])
+        rows = [[*row[:3], _runs_at(job), *row[3:]] for job, row in zip(jobs, rows, strict=True)]
+    table(columns, rows)
+
+
+def _runs_at(job: Job) -> str:
+    return at(ms(job, "run_time")) if job.state == Job.STATE_SCHEDULED else ""
+
+
+def show_scheduled_jobs(jobs: Sequence[Job], now: int) -> None:
+    """Print a table of jobs that are to run later."""
+    rows: list[list[Cell]] = []
+    for job in jobs:
+        due = ms(job, "run_time")
+        rows.append([job.job_id, job.job_type, at(due), relative(due, now), job.schedule_id, other_tenant(job.tenant)])
+    columns: tuple[Column, ...] = _SCHEDULED
+    if any(job.priority not in {PRIORITY_UNSPECIFIED, PRIORITY_NORMAL} for job in jobs):
+        columns = (*columns[:4], _PRIORITY, *columns[4:])
+        rows = [[*row[:4], priority(job.priority), *row[4:]] for job, row in zip(jobs, rows, strict=True)]
     table(columns, rows)
 
 
@@ -102,6 +133,9 @@ def show_job(job: Job, now: int, more: Sequence[tuple[str, Cell]] = ()) -> None:
             ("updated", when(ms(job, "update_time"), now)),
             ("last run", when(ms(job, "start_time"), now)),
             ("next run", when(ms(job, "next_attempt_time"), now)),
+            ("runs at" if job.state == Job.STATE_SCHEDULED else "was due at", at_and_when(ms(job, "run_time"), now)),
+            ("schedule", job.schedule_id),
+            ("for the time", at(ms(job, "tick_time"))),
             ("duplicates", str(job.duplicates or "")),
             ("progress", _progress(job)),
             *more,
@@ -124,6 +158,11 @@ def show_quarantined_job(case: QuarantinedJob, payload: str, now: int) -> None:
         ("edits", "\n".join(edits)),
     ]
     show_job(case.job, now, more)
+
+
+def show_scheduled_job(found: ScheduledJob, payload: str, now: int) -> None:
+    """Print the details of a job that is to run later; `payload` is printed as it is."""
+    show_job(found.job, now, [("etag", found.etag), ("payload", HIDDEN if found.payload_hidden else payload)])
 
 
 def _edit(edit: PayloadRevision, *, hidden: bool) -> str:

@@ -78,7 +78,7 @@ async def fill(ledger: Ledger, count: int) -> None:
     now = clock()
     for first in range(0, count, BATCH):
         jobs = [
-            Job(str(uuid4()), "timed", "default", b"{}", submitted_at=now, run_at=now + DAY_MS + number)
+            Job(str(uuid4()), "timed", b"{}", submitted_at=now, run_at=now + DAY_MS + number)
             for number in range(first, min(count, first + BATCH))
         ]
         await ledger.writer.apply([JobEvent(job, JobState.SCHEDULED, now) for job in jobs])

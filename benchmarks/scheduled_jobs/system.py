@@ -109,7 +109,7 @@ async def embedded(folder: Path) -> AsyncIterator[System]:
     """`sickbay up`, its data in files."""
     words = ["sickbay_cli", "up", "--data", str(folder / "data"), *(f"--{name}=0" for name in PORTS)]
     async with child(words, folder, _settings(folder)) as process:
-        ports = dict(await process.said(_BANNER, 2))
+        ports = {name: port for name, port in await process.said(_BANNER, 2)}  # noqa: C416 - tuples of unknown length, for the type checker
         async with _connected(ports["Job API"], ports["Control plane"]) as (jobs, plane):
             yield System(jobs, plane, {WHOLE: psutil.Process(process.pid)}, folder / "starts")
 

@@ -20,7 +20,8 @@ from sickbay.domain.schedule import (
     WhileOpen,
     jitter_of,
 )
-from sickbay.domain.schedule_times import next_time, times
+from sickbay.domain.schedule_changes import paused
+from sickbay.domain.schedule_times import count_between, last_time, next_time, times
 
 MOST_RUNS: Final = 100
 """The jobs that one decision submits; there may be more after an outage, and those are for the next one."""
@@ -60,24 +61,15 @@ def advanced(schedule: Schedule, decision: Decision, now: int, last_run: Schedul
     """The schedule after a decision. Its revision grows only if its state changes: it is paused, or has ended."""
     schedule = replace(schedule, last_run=last_run)
     if decision.pauses:
-        return paused(schedule, now, decision.pauses)
+        return stopped(schedule, now, decision.pauses)
     if schedule.state is ScheduleState.ACTIVE and not decision.next_at:
         schedule = replace(schedule, state=ScheduleState.ENDED, revision=schedule.revision + 1, updated_at=now)
     return replace(schedule, next_at=decision.next_at, buffered_at=decision.buffered_at)
 
 
-def paused(schedule: Schedule, now: int, note: str, by: str = "") -> Schedule:
-    """The schedule, paused; what it would have run meanwhile is not made up for."""
-    return replace(
-        schedule,
-        state=ScheduleState.PAUSED,
-        next_at=0,
-        buffered_at=0,
-        pause_note=note,
-        paused_by=by,
-        revision=schedule.revision + 1,
-        updated_at=now,
-    )
+def stopped(schedule: Schedule, now: int, note: str) -> Schedule:
+    """The schedule, paused by itself until somebody resumes it."""
+    return replace(paused(schedule, note, ""), revision=schedule.revision + 1, updated_at=now)
 
 
 class _Turn:
@@ -151,10 +143,6 @@ class _Turn:
 
 
 def _span(timing: Timing, after: int, until: int) -> _Span:
-    """The times after `after`, up to and including `until`."""
-    count = last = 0
-    for at in times(timing, after):
-        if at > until:
-            break
-        count, last = count + 1, at
-    return _Span(count, last)
+    """The times after `after`, up to and including `until`; there may be millions, which are not walked."""
+    count = count_between(timing, after + 1, until + 1)
+    return _Span(count, last_time(timing, after + 1, until + 1) if count else 0)

@@ -1,44 +1,29 @@
 """Numbers about schedules, on every ledger."""
 
 import pytest
-from sqlalchemy import insert, update
 
-from sickbay.adapters.sql.schedule_rows import run_values
-from sickbay.adapters.sql.schema import schedule_runs
-from sickbay.domain.job import Job, JobEvent, JobState
-from sickbay.domain.schedule import (
-    RunOutcome,
-    Schedule,
-    ScheduleKey,
-    ScheduleRun,
-    ScheduleSpec,
-    ScheduleState,
-    Timing,
-    Trigger,
-)
+from sickbay.domain.schedule import NewRun, Schedule, ScheduleKey, ScheduleSpec, ScheduleState, Timing, Trigger
 from sickbay.ports.schedule_counts import ScheduleCounts
 from tests.support.ledger_events import START, quarantined, succeeded
 
 pytest_plugins = ["tests.support.ledger_fixtures"]
 
 
-def schedule(schedule_id, state=ScheduleState.ACTIVE, *, tenant="default", next_at=START + 60_000, buffered_at=0, job_id=""):
-    run = ScheduleRun(START, Trigger.TICK, RunOutcome.SUBMITTED, job_id) if job_id else None
+def schedule(schedule_id, state=ScheduleState.ACTIVE, *, tenant="default", next_at=START + 60_000, buffered_at=0):
     spec = ScheduleSpec("report", Timing(every_ms=60_000))
-    is_active = state is ScheduleState.ACTIVE
-    return Schedule(
-        ScheduleKey(tenant, schedule_id), spec, state, next_at=next_at if is_active else 0, buffered_at=buffered_at, last_run=run
-    )
+    next_at = next_at if state is ScheduleState.ACTIVE else 0
+    return Schedule(ScheduleKey(tenant, schedule_id), spec, state, next_at=next_at, buffered_at=buffered_at)
 
 
 async def enter(ledger, *some):
-    """Schedules, with their latest runs, as they are found after their jobs were submitted."""
     for one in some:
         await ledger.schedules.create_schedule(one)
-    async with ledger.store.write() as connection:
-        for one in some:
-            if one.last_run is not None:
-                await connection.execute(insert(schedule_runs).values(run_values(one.key, one.last_run)))
+
+
+async def job_of(ledger, one, tick_at=START):
+    """The id of a job that it has submitted now."""
+    (run,) = await ledger.schedules.submit_runs(one.key, [NewRun(tick_at, tick_at, Trigger.TICK)])
+    return run.job_id
 
 
 async def test_a_ledger_without_schedules_says_so(ledger):
@@ -65,29 +50,43 @@ async def test_a_time_that_waits_for_a_job_is_buffered(ledger):
 
 
 async def test_jobs_that_have_not_ended_are_running_and_quarantined_ones_are_not(ledger):
-    some = [schedule(name, job_id=name) for name in ("waits", "ill", "done")]
+    some = [schedule(name) for name in ("waits", "ill", "done")]
     await enter(ledger, *some)
-    await ledger.writer.apply([JobEvent(Job("waits", "report", submitted_at=START), JobState.QUEUED, START)])
-    await ledger.writer.apply([quarantined("ill"), succeeded("done")])
+    waits, ill, done = [await job_of(ledger, one) for one in some]
+    assert len({waits, ill, done}) == 3
+    assert (await ledger.schedule_statistics.count_schedules(5)).running == 3
+    await ledger.writer.apply([quarantined(ill), succeeded(done)])
     assert (await ledger.schedule_statistics.count_schedules(5)).running == 1
-    async with ledger.store.write() as connection:
-        await connection.execute(update(schedule_runs).values(settled=1))
+    await ledger.schedules.settle_runs(100)
+    assert (await ledger.schedule_statistics.count_schedules(5)).running == 1
+    await ledger.writer.apply([succeeded(waits)])
     assert (await ledger.schedule_statistics.count_schedules(5)).running == 0
 
 
 @pytest.mark.parametrize("named", [0, 1, 2, 5])
 async def test_those_whose_latest_job_failed_are_named_up_to_a_limit(ledger, named):
-    """The job says so, not what the schedule has heard; one that has ended is past."""
-    some = [
-        schedule("b", job_id="ill-b"),
-        schedule("a", ScheduleState.PAUSED, job_id="ill-a"),
-        schedule("a", tenant="acme", job_id="ill-acme"),
-        schedule("ended", ScheduleState.ENDED, job_id="ill-ended"),
-        schedule("well", job_id="well"),
-    ]
-    await enter(ledger, *some)
-    await ledger.writer.apply([*(quarantined(f"ill-{name}") for name in ("a", "b", "acme", "ended")), succeeded("well")])
-    await ledger.quarantine.discard("ill-a", "", "ann")
+    """Once they have heard of it; a schedule that has ended is past, and a job that is not the latest one, too."""
+    ill = [schedule("b"), schedule("a", ScheduleState.PAUSED), schedule("a", tenant="acme"), schedule("ended", ScheduleState.ENDED)]
+    healed, well = schedule("healed"), schedule("well")
+    await enter(ledger, *ill, healed, well)
+    jobs = [await job_of(ledger, one) for one in (*ill, healed)]
+    await ledger.writer.apply([*map(quarantined, jobs), succeeded(await job_of(ledger, well))])
+    await ledger.quarantine.discard(jobs[1], "", "ann")
+    await ledger.writer.apply([succeeded(await job_of(ledger, healed, START + 1))])
+    assert (await ledger.schedule_statistics.count_schedules(named)).failing == 0
+    await ledger.schedules.settle_runs(100)
     counts = await ledger.schedule_statistics.count_schedules(named)
     assert counts.failing == 3
     assert list(counts.named) == [ScheduleKey("acme", "a"), ScheduleKey("default", "a"), ScheduleKey("default", "b")][:named]
+
+
+async def test_a_failed_job_that_was_resubmitted_and_succeeded_is_none(ledger):
+    one = schedule("nightly")
+    await enter(ledger, one)
+    job_id = await job_of(ledger, one)
+    await ledger.writer.apply([quarantined(job_id)])
+    await ledger.schedules.settle_runs(100)
+    assert (await ledger.schedule_statistics.count_schedules(5)).failing == 1
+    await ledger.writer.apply([succeeded(job_id, generation=1)])
+    await ledger.schedules.settle_runs(100)
+    assert (await ledger.schedule_statistics.count_schedules(5)).failing == 0

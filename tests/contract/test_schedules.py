@@ -19,7 +19,8 @@ from sickbay.domain.schedule import (
     ScheduleState,
     Timing,
 )
-from sickbay.domain.schedule_firing import decide, paused
+from sickbay.domain.schedule_changes import paused
+from sickbay.domain.schedule_firing import decide
 from tests.support.clock import START
 from tests.support.schedules import KEY, fire, schedule
 
@@ -88,7 +89,7 @@ async def test_a_change_makes_another_revision_and_another_etag(ledger, clock):
     before = await ledger.schedules.create_schedule(schedule())
     clock.now += 10
     told = []
-    after = await ledger.schedules.change_schedule(KEY, lambda found, now: told.append(now) or paused(found, now, "holidays", "ann"))
+    after = await ledger.schedules.change_schedule(KEY, lambda found, now: told.append(now) or paused(found, "holidays", "ann"))
     assert told == [START + 10]
     assert (after.state, after.pause_note, after.paused_by, after.next_at) == (ScheduleState.PAUSED, "holidays", "ann", 0)
     assert (after.revision, after.updated_at, after.created_at) == (before.revision + 1, START + 10, before.created_at)
@@ -116,7 +117,7 @@ async def test_a_change_that_raises_has_no_effect(ledger):
 
 async def test_of_an_old_etag_nothing_is_changed_or_deleted(ledger):
     old = (await ledger.schedules.create_schedule(schedule())).etag
-    new = (await ledger.schedules.change_schedule(KEY, lambda found, now: paused(found, now, ""), old)).etag
+    new = (await ledger.schedules.change_schedule(KEY, lambda found, _: paused(found, "", ""), old)).etag
     for call in (
         ledger.schedules.change_schedule(KEY, lambda found, _: replace(found, pause_note="x"), old),
         ledger.schedules.delete_schedule(KEY, old),
@@ -143,7 +144,7 @@ async def test_of_two_changes_at_once_none_is_lost(url, clock):
 
 async def test_of_two_changes_of_one_etag_one_is_aborted(ledger):
     etag = (await ledger.schedules.create_schedule(schedule())).etag
-    changes = [ledger.schedules.change_schedule(KEY, lambda found, now, who=who: paused(found, now, who), etag) for who in ("ann", "bob")]
+    changes = [ledger.schedules.change_schedule(KEY, lambda found, _, who=who: paused(found, who, ""), etag) for who in ("ann", "bob")]
     results = await asyncio.gather(*changes, return_exceptions=True)
     assert sorted(isinstance(result, Aborted) for result in results) == [False, True]
 

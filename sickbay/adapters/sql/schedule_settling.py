@@ -17,7 +17,7 @@ from sickbay.adapters.sql.schema import jobs, schedule_runs, schedules
 from sickbay.concurrency.tasks import detached
 from sickbay.domain.job import JobState
 from sickbay.domain.schedule import FAILED, Schedule, ScheduleKey, ScheduleRun, ScheduleState
-from sickbay.domain.schedule_firing import paused
+from sickbay.domain.schedule_firing import stopped
 
 FAILURE: Final = "job {job} is {state}{code}"
 
@@ -89,7 +89,7 @@ class _Followed:
         has_failed = run.job_state in FAILED and before not in FAILED
         if has_failed and self.now.spec.pause_on_failure and self.now.state is ScheduleState.ACTIVE:
             note = FAILURE.format(job=run.job_id, state=run.job_state, code=f" with {code}" if code else "")
-            self.now = paused(self.now, now, note)
+            self.now = stopped(self.now, now, note)
 
     async def keep(self, connection: AsyncConnection) -> None:
         """Write what has changed."""

@@ -17,7 +17,7 @@ from sickbay.adapters.sql.of_tenants import of_tenants
 from sickbay.adapters.sql.paging import cursor as cursor_of
 from sickbay.adapters.sql.paging import parse_cursor
 from sickbay.adapters.sql.schedule_firing import ScheduleFiring, find, is_of
-from sickbay.adapters.sql.schedule_rows import run_of, schedule_of, schedule_values
+from sickbay.adapters.sql.schedule_rows import WITH_JOB, run_of, schedule_of, schedule_values
 from sickbay.adapters.sql.schedule_settling import RunSettling
 from sickbay.adapters.sql.schema import schedule_runs, schedules
 from sickbay.concurrency.tasks import detached
@@ -122,7 +122,7 @@ class SqlSchedules(ScheduleFiring, RunSettling):
     async def times_with_jobs(self, key: ScheduleKey, start: int, end: int) -> frozenset[int]:
         """The times from `start` to before `end` that have a job."""
         of_key = [_r.tenant == key.tenant, _r.schedule_id == key.schedule_id]
-        wanted = select(_r.tick_at).where(*of_key, _r.tick_at >= start, _r.tick_at < end, _r.kind == "", _r.job_id != "")
+        wanted = select(_r.tick_at).where(*of_key, _r.tick_at >= start, _r.tick_at < end, _r.kind == WITH_JOB)
         async with self._store.read() as connection:
             return frozenset((await connection.execute(wanted)).scalars())
 

@@ -1,17 +1,21 @@
 """What the control plane tells of jobs that run later, and of schedules."""
 
+import re
+from dataclasses import replace
+
 import pytest
 
 from controlplane import schedule_metrics
 from controlplane.dispatcher import BY, Dispatcher
 from controlplane.flow_metrics import ReleaseMetrics
 from controlplane.release import Releaser
-from controlplane.schedule_metrics import ScheduleCollector, ScheduledJobMetrics
+from controlplane.schedule_metrics import ScheduleCollector, ScheduledJobMetrics, ScheduleRunMetrics
 from sickbay.domain.job import Job, JobEvent, JobState
-from sickbay.domain.schedule import ScheduleKey, ScheduleState
+from sickbay.domain.schedule import RunOutcome, Schedule, ScheduleKey, ScheduleRun, ScheduleSpec, ScheduleState, Timing, Trigger
 from sickbay.fleet import FleetView
 from sickbay.observer import Observers
 from sickbay.ports.schedule_counts import ScheduleCounts
+from sickbay.ports.schedules import Fired
 from sickbay.submission.lanes import LaneChoice
 from sickbay.telemetry.metrics import MetricsRegistry
 from tests.support.embedded_backends import open_backends
@@ -53,7 +57,7 @@ async def test_what_does_not_answer_is_left_out(told):
         backends.schedule_statistics.fail("count_schedules")
         collector(told, backends)
         body, _ = await told.text("")
-        assert b"\nsickbay_schedule" not in body
+        assert set(re.findall(rb"^sickbay_schedule\w+", body, re.MULTILINE)) == {b"sickbay_schedules_orphaned"}
         assert await numbers(told, "sickbay_schedules") == {(state.value,): 0 for state in ScheduleState}
 
 
@@ -75,7 +79,8 @@ async def test_failing_schedules_have_a_series_each_up_to_a_limit(told, monkeypa
     named = [ScheduleKey("acme", "nightly"), ScheduleKey("default", "hourly"), ScheduleKey("other", "other")]
     counts = ScheduleCounts(dict.fromkeys(ScheduleState, 4), overdue_ms=1_500, buffered=2, running=6, failing=8, named=named)
     async with open_backends() as backends:
-        collector(told, backends, schedules=Counted(counts))
+        collector(told, backends, schedules=Counted(counts), orphans=lambda: 3)
+        assert await numbers(told, "sickbay_schedules_orphaned") == {(): 3}
         assert await numbers(told, "sickbay_schedule_failing") == {
             ("nightly", "acme"): 1,
             ("hourly", "default"): 1,
@@ -133,3 +138,47 @@ async def test_a_publish_that_fails_is_counted_as_an_interrupted_release_and_sen
             await dispatcher.send_due()
         assert await numbers(told, "sickbay_release_failures_total") == {(): 1}
         assert await numbers(told, "sickbay_scheduled_jobs_sent_total") == {}
+
+
+def fired(*runs, late_ms=0):
+    schedule = Schedule(ScheduleKey("default", "nightly"), ScheduleSpec("report", Timing(every_ms=60_000)))
+    return Fired(schedule, runs, late_ms)
+
+
+def run_of(outcome, count=1):
+    return ScheduleRun(5_000, Trigger.TICK, outcome, count=count)
+
+
+async def test_what_became_of_times_is_counted_by_times_not_by_entries(told):
+    """Every outcome has its series from the start, so that `increase` sees the first one."""
+    metrics = ScheduleRunMetrics(told.registry)
+    assert await numbers(told, "sickbay_schedule_runs_total") == {(outcome.value,): 0 for outcome in RunOutcome}
+    metrics.schedules_fired(
+        [
+            fired(run_of(RunOutcome.MISSED, 40), run_of(RunOutcome.SUBMITTED), run_of(RunOutcome.SKIPPED_OVERLAP, 2), late_ms=90_000),
+            fired(run_of(RunOutcome.SKIPPED_CIRCUIT_OPEN), late_ms=5_000),
+        ]
+    )
+    counted = await numbers(told, "sickbay_schedule_runs_total")
+    assert counted == {("MISSED",): 40, ("SUBMITTED",): 1, ("SKIPPED_OVERLAP",): 2, ("SKIPPED_CIRCUIT_OPEN",): 1}
+    assert await numbers(told, "sickbay_schedule_late_seconds_sum") == {(): 90}
+    assert await numbers(told, "sickbay_schedule_late_seconds_count") == {(): 1}
+
+
+async def test_jobs_that_ended_are_counted_and_schedules_that_were_paused_for_it(told):
+    """Not one that somebody paused, nor jobs that go on."""
+    metrics = ScheduleRunMetrics(told.registry)
+    careful = replace(fired().schedule, spec=replace(fired().schedule.spec, pause_on_failure=True))
+    paused = replace(careful, state=ScheduleState.PAUSED)
+    by_hand = replace(fired().schedule, state=ScheduleState.PAUSED)
+    states = [
+        (paused, JobState.QUARANTINED),
+        (paused, JobState.SUCCEEDED),
+        (by_hand, JobState.QUARANTINED),
+        (careful, JobState.RUNNING),
+        (careful, JobState.CANCELLED),
+    ]
+    metrics.schedule_jobs_changed([(schedule, replace(run_of(RunOutcome.SUBMITTED), job_state=state)) for schedule, state in states])
+    ended = await numbers(told, "sickbay_schedule_jobs_ended_total")
+    assert ended == {("QUARANTINED",): 2, ("SUCCEEDED",): 1, ("CANCELLED",): 1, ("DISCARDED",): 0}
+    assert await numbers(told, "sickbay_schedule_pauses_total") == {(): 1}

@@ -40,6 +40,9 @@ jobs = st.builds(
     submitted_at=st.integers(1, 2**40),
     maybe_duplicate=st.booleans(),
     priority=st.sampled_from(Priority),
+    run_at=st.integers(0, 2**40),
+    schedule_id=st.one_of(st.just(""), names),
+    tick_at=st.integers(0, 2**40),
 )
 
 
@@ -104,14 +107,16 @@ def test_what_is_no_job_says_so(body):
 
 
 @given(jobs, st.sampled_from(list(JobState)), st.booleans())
-def test_an_event_survives_the_trip_and_carries_the_payload_only_when_set_aside_or_accepted(job, state, duplicate):
+def test_an_event_survives_the_trip_and_carries_the_payload_only_when_set_aside_or_accepted_or_scheduled(job, state, duplicate):
     event = JobEvent(job, state, 5, started_at=4, run="r", actor="w", reason=Reason.BROKER, code="C", message="m", duplicate=duplicate)
     (alone,) = decode_events(encode_event(event))
     assert list(decode_events(encode_events([event, event]))) == [alone, alone]
-    assert alone.job.payload_json == (job.payload_json if state.in_quarantine or (state is JobState.QUEUED and not duplicate) else b"")
+    assert alone.job.payload_json == (job.payload_json if state.is_in_ledger_alone or (state is JobState.QUEUED and not duplicate) else b"")
     assert (alone.state, alone.run, alone.duplicate) == (state, "r", duplicate)
     assert (alone.job.generation, alone.job.attempt) == (job.generation, job.attempt)
     assert (alone.job.failures, alone.job.priority) == (job.failures, job.priority)
+    later = (job.run_at, job.schedule_id, job.tick_at) if state is JobState.SCHEDULED else (0, "", 0)
+    assert (alone.job.run_at, alone.job.schedule_id, alone.job.tick_at) == later
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"events": 5}', b'{"events": [{}]}', b'{"jobType": "email", "payload": {}}'])

@@ -15,8 +15,17 @@ from sickbay.domain.breaker import BreakerState
 from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.domain.explanation import BreakerReason, BreakerStep, JobReason, JobStep
 from sickbay.domain.job import JobState, Reason
-from sickbay.jobs.v1 import error_reason_pb2, job_pb2, job_service_pb2, job_type_service_pb2, quarantine_service_pb2, worker_service_pb2
+from sickbay.jobs.v1 import (
+    error_reason_pb2,
+    job_pb2,
+    job_service_pb2,
+    job_type_service_pb2,
+    quarantine_service_pb2,
+    scheduled_job_service_pb2,
+    worker_service_pb2,
+)
 from sickbay.jobs.v1.explanation_pb2 import JobExplanation
+from sickbay.schedules.v1 import schedule_pb2, schedule_service_pb2
 from sickbay.server.enums import number
 from sickbay.server.health import Health
 from sickbay.server.rest import schemas
@@ -55,7 +64,7 @@ def operations():
 def rpcs():
     files = (
         *(job_service_pb2, job_type_service_pb2, quarantine_service_pb2, worker_service_pb2),
-        *(breaker_service_pb2, incident_service_pb2, audit_service_pb2),
+        *(breaker_service_pb2, incident_service_pb2, audit_service_pb2, schedule_service_pb2, scheduled_job_service_pb2),
     )
     return {method.name for file in files for service in file.DESCRIPTOR.services_by_name.values() for method in service.methods}
 
