@@ -39,10 +39,14 @@ class Settled:
                 return True, None
             if at is not None:
                 times.append(at)
+        next_ms = await self._backends.schedules.next_due_ms()
+        if next_ms is not None:
+            times.append(now + next_ms)
         for job_id in submitted:
             if await self._backends.reader.get(job_id) is None:
                 return True, None
-        return False, min(times, default=None)
+        at = min(times, default=None)
+        return at is not None and at <= now, at
 
     async def _unsettled(self) -> AsyncIterator[JobRecord]:
         cursor = ""
