@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.clients import Clients
 from tests.support.system_under_test import Product
+from tests.support.waiting import until
 
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = (ROOT / "docs" / "scheduling.md").read_text("utf-8")
@@ -96,11 +97,10 @@ def test_in_ten_minutes_by_curl(reader: Reader):
 
 @pytest.mark.parametrize("when", [0, 1], ids=["in", "at"])
 def test_in_ten_minutes_by_the_command(reader: Reader, sickbay: Clients, when: int):
-    before = len(sickbay.plane.get("/scheduled-jobs").json()["jobs"])
     command = table("REST")["command"][when]
     assert command.startswith("sickbay submit greet")
-    reader.sh(command)
-    assert len(sickbay.plane.get("/scheduled-jobs").json()["jobs"]) == before + 1
+    told = json.loads(reader.sh(command + " --json"))
+    wait_for(sickbay, told["jobId"])
 
 
 def test_a_job_is_listed_shown_changed_run_and_cancelled(reader: Reader, sickbay: Clients):
@@ -176,8 +176,12 @@ def test_every_night_from_python(reader: Reader, sickbay: Clients):
 
 def test_what_is_in_code_is_there_by_itself(sickbay: Clients):
     """Soon after its worker."""
-    found: dict[str, dict[str, Any]] = {}
-    while found.keys() != {"report", "poll", "poll-all"}:
-        found = {one["scheduleId"]: one for one in sickbay.plane.get("/schedules?origin=CODE").json()["schedules"]}
+    names = {"report", "poll", "poll-all"}
+    until(lambda: names == {one["scheduleId"] for one in in_code(sickbay)})
+    found = {one["scheduleId"]: one for one in in_code(sickbay)}
     assert found["report"]["spec"]["timezone"] == "Europe/Berlin"
     assert found["poll-all"]["spec"]["overlap"] == "ALLOW"
+
+
+def in_code(sickbay: Clients) -> list[dict[str, Any]]:
+    return list(sickbay.plane.get("/schedules?origin=CODE").json()["schedules"])
