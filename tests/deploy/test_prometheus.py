@@ -27,12 +27,17 @@ STORY: Final = [
     ("nobody-knows-me", {}),
     ("webhook", {"simulate": "sleep:10"}),
 ]
+BROKEN: Final = {"jobType": "webhook", "payload": {"simulate": "VALIDATION_ERROR"}, "intervalSeconds": 1, "pauseOnFailure": True}
+"""A schedule whose first job fails."""
 SEEN: Final = (
     'sickbay_breaker_transitions_total{state="CLOSED"} > 0',
     'sickbay_breaker_probes_total{result="failure"} > 0',
     'sickbay_ledger_jobs{state="QUARANTINED"} > 1',
     'sickbay_sweep_copies_total{verdict="kept"} > 0',
     "sickbay_oldest_unfinished_job_seconds >= 0",
+    "sickbay_scheduled_jobs_sent_total > 0",
+    "sickbay_schedule_failing > 0",
+    "sickbay_schedule_pauses_total > 0",
     'rate(sickbay_jobs_total{outcome="succeeded"}[5m]) > 0',
 )
 """What Prometheus must have read before it is asked for everything."""
@@ -50,6 +55,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         with Clients(product) as sickbay, Prometheus(tmp_path_factory.mktemp("prometheus"), ports, IMPATIENT) as started:
             until(lambda: started.now(f"count(up == 1) == {len(ports)}"))
             sickbay.submit_batch(STORY)
+            sickbay.api.post("/jobs", json={"jobType": "sms", "payload": {"simulate": "ok"}, "delaySeconds": 0.5}).raise_for_status()
+            sickbay.plane.post("/schedules", json={"scheduleId": "broken", "spec": BROKEN}).raise_for_status()
             assert sickbay.api.get("/jobs/unknown").status_code == 404
             limited = {"jobType": "sms", "payload": {}, "tenant": "limited"}
             assert [sickbay.api.post("/jobs", json=limited).status_code for _ in range(2)] == [202, 429]

@@ -31,8 +31,8 @@ from sickbay.domain.queries import Page, PayloadRevision, QuarantinedJob, Releas
 from sickbay.ports import Clock
 
 _c: Final = jobs.c
-SCHEDULED: Final = _c.state == literal_column(f"'{JobState.SCHEDULED.value}'", Text)
-"""As in the partial index, so that it is used."""
+SCHEDULED: Final = _c.state.op("||")(literal_column("''", Text)) == literal_column(f"'{JobState.SCHEDULED.value}'", Text)
+"""As in the partial index, so that it is used, and no other one of states."""
 _WAITING: Final = (SCHEDULED, _c.lease_until.is_(None))
 _REVISIONS: Final = select(job_revisions).where(job_revisions.c.job_id == bindparam("job")).order_by(job_revisions.c.revision)
 

@@ -67,7 +67,7 @@ _LEASED: Final = text("lease_until IS NOT NULL")
 _CALLED_OFF: Final = text("called_off IS NOT NULL")
 _PRIORITIZED: Final = text("priority <> 'NORMAL'")
 _CANCEL_REQUESTED: Final = text("cancel_requested_at IS NOT NULL")
-_SCHEDULED: Final = text("state = 'SCHEDULED'")
+_SCHEDULED: Final = text("state || '' = 'SCHEDULED'")
 
 Index("jobs_submitted", jobs.c.submitted_at, jobs.c.job_id)
 Index("jobs_type_submitted", jobs.c.job_type, jobs.c.submitted_at, jobs.c.job_id)
@@ -99,9 +99,10 @@ Index(
 )
 Index("jobs_called_off", jobs.c.updated_at, sqlite_where=_CALLED_OFF, postgresql_where=_CALLED_OFF)
 Index("jobs_cancel_requested", jobs.c.cancel_requested_at, sqlite_where=_CANCEL_REQUESTED, postgresql_where=_CANCEL_REQUESTED)
-# Only SCHEDULED jobs are in it, so the scheduler's look at what is due is one descent, however many jobs there are. The state, which is
-# always the same, is its first column because SQLite would otherwise prefer `jobs_state_updated`, and sort all of them.
-Index("jobs_scheduled", jobs.c.state, jobs.c.run_at, jobs.c.job_id, sqlite_where=_SCHEDULED, postgresql_where=_SCHEDULED)
+# Only SCHEDULED jobs are in it, so the dispatcher's look at what is due is one descent, however many jobs there are. Its condition is one that
+# no other index fits: by `state = 'SCHEDULED'` SQLite, and PostgreSQL with statistics of before, find all of them by `jobs_state_updated`, and
+# sort them at each look.
+Index("jobs_scheduled", jobs.c.run_at, jobs.c.job_id, sqlite_where=_SCHEDULED, postgresql_where=_SCHEDULED)
 Index("jobs_leased", jobs.c.lease_until, sqlite_where=_LEASED, postgresql_where=_LEASED)
 
 job_changes = Table(

@@ -13,8 +13,8 @@ branch_labels = None
 depends_on = None
 
 _JOB_COLUMNS: Final = {"run_at": "BIGINT", "schedule_id": "TEXT", "tick_at": "BIGINT"}
-_SCHEDULED: Final = sa.text("state = 'SCHEDULED'")
-_INDEXED: Final = ["state", "run_at", "job_id"]
+_SCHEDULED: Final = sa.text("state || '' = 'SCHEDULED'")
+_INDEXED: Final = ["run_at", "job_id"]
 
 
 def upgrade() -> None:
