@@ -19,11 +19,11 @@ pytestmark = pytest.mark.servers
 MODULE = """
 from sickbay import Schedule, handler
 
-@handler("tick", schedule=Schedule("* * * * * *", description="{version}"))
+@handler("tick", schedule=Schedule("* * * * * *", overlap="ALLOW", description="{version}"))
 def tick(job) -> str:
     return "{version}"
 """
-ENV = {"JOB_HANDLERS": "old_version", "RETRY_DELAY_MS": "50"}
+ENV = {"JOB_HANDLERS": "old_version", "RETRY_DELAY_MS": "50", "UNKNOWN_TYPE_GRACE": "3"}
 
 
 def schedule(sickbay: Clients) -> dict[str, Any]:
