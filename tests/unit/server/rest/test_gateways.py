@@ -15,6 +15,7 @@ from sickbay.domain.breaker import BreakerState
 from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.domain.explanation import BreakerReason, BreakerStep, JobReason, JobStep
 from sickbay.domain.job import JobState, Reason
+from sickbay.domain.schedule import Origin, Overlap, RunOutcome, ScheduleState, Trigger, WhileOpen
 from sickbay.jobs.v1 import (
     error_reason_pb2,
     job_pb2,
@@ -99,10 +100,16 @@ def test_documented_names_are_the_domains(names, enum):
         (JobExplanation.NextStep, JobStep),
         (BreakerExplanation.Reason, BreakerReason),
         (BreakerExplanation.NextStep, BreakerStep),
+        (schedule_pb2.Schedule.State, ScheduleState),
+        (schedule_pb2.Schedule.Origin, Origin),
+        (schedule_pb2.ScheduleRun.Trigger, Trigger),
+        (schedule_pb2.ScheduleRun.Outcome, RunOutcome),
+        (schedule_pb2.DESCRIPTOR.enum_types_by_name["Overlap"], Overlap),
+        (schedule_pb2.DESCRIPTOR.enum_types_by_name["WhileOpen"], WhileOpen),
     ],
 )
 def test_the_contracts_names_are_the_domains(names, enum):
-    assert of_enum(names.DESCRIPTOR).schema["enum"] == [one.value for one in enum]
+    assert of_enum(getattr(names, "DESCRIPTOR", names)).schema["enum"] == [one.value for one in enum]
 
 
 def test_every_schema_says_what_it_is():
