@@ -22,6 +22,8 @@ CLOSE_S: Final = 3.0
 Leased = tuple[Sequence[ReleaseLease], Mapping[str, int]]
 """Jobs to publish, and when the runs of some of them were paid for, by job id."""
 
+KeysOf = Callable[[Sequence[ReleaseLease]], Sequence[str]]
+
 log = logging.getLogger(__name__)
 
 
@@ -41,9 +43,12 @@ class BackgroundReleases:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         self._raise()
 
-    def begin(self, leasing: Awaitable[Leased]) -> None:
-        """Release what `leasing` returns. What makes this fail is raised by the next call of another method."""
-        task = asyncio.create_task(self._release(leasing), name="release")
+    def begin(self, leasing: Awaitable[Leased], keys_of: KeysOf | None = None) -> None:
+        """Release what `leasing` returns. What makes this fail is raised by the next call of another method.
+
+        `keys_of` says where each job is to wait, if it is no backlog.
+        """
+        task = asyncio.create_task(self._release(leasing, keys_of), name="release")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -63,11 +68,11 @@ class BackgroundReleases:
             log.warning("a release was interrupted; its jobs are released again when their leases expire: %s", self._error)
         self._error = None
 
-    async def _release(self, leasing: Awaitable[Leased]) -> None:
+    async def _release(self, leasing: Awaitable[Leased], keys_of: KeysOf | None) -> None:
         try:
             leases, paid = await leasing
             if leases:
-                await self._releaser.release(leases, paid)
+                await self._releaser.release(leases, paid, keys=None if keys_of is None else keys_of(leases))
                 self._on_released()
         except Exception as error:  # noqa: BLE001 - the next call raises it
             self._error = error
