@@ -92,6 +92,8 @@ async def serve_breakers(url: str, number: int) -> None:
             writer=ledger.writer,
             quarantine=ledger.quarantine,
             scheduled_jobs=ledger.scheduled_jobs,
+            schedules=ledger.schedules,
+            schedule_statistics=ledger.schedule_statistics,
             lost=ledger.lost,
             holds=ledger.holds,
             incidents=ledger.incidents,

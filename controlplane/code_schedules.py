@@ -10,6 +10,7 @@ transaction changes nothing and looks again.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -24,7 +25,7 @@ from sickbay.domain.errors import AlreadyExists, InvalidArgument, NotFound, Reso
 from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.domain.schedule import Origin, Schedule, ScheduleKey, ScheduleQuery
 from sickbay.domain.schedule_changes import new_schedule, with_spec
-from sickbay.fleet import FleetView
+from sickbay.fleet import MAX_AGE_S, FleetView
 from sickbay.ports.code_schedules import CodeSchedules
 from sickbay.ports.schedules import Schedules
 
@@ -32,7 +33,7 @@ LOOK_S: Final = 3.0
 FULL_LOOK_S: Final = 15.0
 """How often the stored schedules are read although nothing else is announced: somebody may have deleted one."""
 GONE_S: Final = 30.0
-"""So long no live worker must have announced the code that is in force, before older code replaces it: twice the time to live of a worker."""
+"""So long no live worker must have announced the code in force, before older code replaces it: twice the time to live of a worker."""
 STALE_S: Final = 5.0
 """What was announced so long ago is no reason to change anything."""
 FAILED_S: Final = 1.0
@@ -99,9 +100,11 @@ class CodeScheduleReconciler:
                 wait_s = self._backoff.next_s()
                 log.warning("the schedules in the code of workers are not looked after, retrying in %.1f s: %s", wait_s, error)
             await self._registry.changed(wait_s)
+            if self._workers.is_new:  # what was announced just now is not in it
+                await asyncio.sleep(MAX_AGE_S)
 
     async def look(self) -> None:
-        """Look once. Unavailable if the stored schedules cannot be read or changed; what workers announce is unknown while Redis is away."""
+        """Look once. Unavailable if the stored schedules cannot be read or changed; without Redis it is unknown what workers announce."""
         began = self._seconds()
         self._announced = await self._read()
         self._is_behind = False

@@ -137,6 +137,7 @@ def _view(row: OutboxRow) -> dict[str, Any]:
         "tenant": job.tenant,
         "idempotencyKey": job.request_id,
         "writeTime": _time(row.created_at),
+        "runAt": "" if job.run_at is None else _time(round(job.run_at.timestamp() * 1000)),
         "attempts": row.attempts,
         "rejectTime": _time(row.failed_at) if row.failed_at else "",
         "lastError": row.last_error,

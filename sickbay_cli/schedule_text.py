@@ -43,7 +43,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 def values(spec: ScheduleSpec) -> dict[str, str]:
     """The keys that differ from their defaults, with their values as TOML."""
     found = {
-        "type": quoted(spec.job_type),
+        "type": quoted(spec.job_type) if spec.job_type else "",
         "cron": quoted(spec.cron) if spec.cron else "",
         "every": _span(spec.interval.ToMilliseconds()) if spec.HasField("interval") else "",
         "timezone": quoted(spec.timezone) if spec.timezone not in {"", "UTC"} else "",

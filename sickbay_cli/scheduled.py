@@ -16,8 +16,10 @@ from sickbay_cli import client, options
 from sickbay_cli.bulk_calls import BulkCalls
 from sickbay_cli.editor import edit_payload, save_draft
 from sickbay_cli.exit_codes import Refused
+from sickbay_cli.format import ms
 from sickbay_cli.jobs import now
-from sickbay_cli.later import due, later, set_run_time
+from sickbay_cli.later import later, set_run_time
+from sickbay_cli.moments import at_and_when
 from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import confirm, count, document, more, remark
 from sickbay_cli.payload import PAYLOAD, pretty
@@ -123,6 +125,7 @@ def edit(
     if edit:
         _edit_payload(job_ids[0], change, control_plane, as_json=as_json)
         return
+    changed: list[Job] = []
     with client.scheduled_jobs(control_plane) as stub:
         etags = select(stub, job_ids, selection, control_plane)
         if everything and etags:
@@ -131,9 +134,13 @@ def edit(
         def call(job_id: str) -> Job:
             one = UpdateScheduledJobRequest(job_id=job_id, etag=etags[job_id])
             one.MergeFrom(change)
-            return stub.UpdateScheduledJob(one, timeout=control_plane.timeout).job.job
+            found = stub.UpdateScheduledJob(one, timeout=control_plane.timeout).job.job
+            changed.append(found)
+            return found
 
         BulkCalls("changed", control_plane, as_json=as_json).run(list(etags), call, alone=len(job_ids) == 1)
+    if len(changed) == 1 and not as_json:
+        click.echo(f"it runs at {at_and_when(ms(changed[0], 'run_time'), now())}")
 
 
 @scheduled.command(epilog=examples("sickbay scheduled run JOB_ID", "sickbay scheduled run --type email --all"))
@@ -222,4 +229,4 @@ def _edit_payload(job_id: str, change: UpdateScheduledJobRequest, endpoint: Endp
     if as_json:
         document(job_view(job))
     else:
-        click.echo(f"changed {job.job_id}{due(job, now())}")
+        click.echo(f"changed {job.job_id}\nit runs at {at_and_when(ms(job, 'run_time'), now())}")

@@ -30,9 +30,11 @@ class Registry(Protocol[K, T]):
 
 
 class Announcements(Generic[K, T]):
-    """One per worker and registry: `announce` before it takes jobs, `run` while it does. Without content, or a registry, neither does anything."""
+    """One per worker and registry: `announce` before it takes jobs, `run` while it does. Without content or registry nothing happens."""
 
-    def __init__(self, registry: Registry[K, T] | None, content: Mapping[K, T], trouble: str, *, every_s: float, again_s: float = AGAIN_S) -> None:
+    def __init__(
+        self, registry: Registry[K, T] | None, content: Mapping[K, T], trouble: str, *, every_s: float, again_s: float = AGAIN_S
+    ) -> None:
         """`every_s` is how often the registry is asked whether it still knows it, `again_s` how soon after a failure.
 
         `trouble` is what is logged of the first failure, with a place for its error.

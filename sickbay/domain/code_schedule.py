@@ -48,7 +48,7 @@ class CodeScheduleSet:
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """A schedule as the code says it that was loaded last; `since` is when (ms). `is_disputed`: other live workers announce it otherwise."""
+    """A schedule as the code says it that was loaded last, at `since` (ms). `is_disputed`: other live workers announce it otherwise."""
 
     schedule: CodeSchedule
     since: int

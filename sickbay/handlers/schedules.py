@@ -52,13 +52,13 @@ _E = TypeVar("_E", bound=StrEnum)
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When jobs of a handler's type are submitted, and what they are. Either `cron` or `interval` says when; spans are seconds or timedeltas.
+    """When jobs of a handler's type are submitted, and what they are. Spans are seconds or timedeltas.
 
-    `schedule_id` names it, by default after the job type; give each of several one of its own. `timezone` is that of `cron`, by its name; the
-    default is that of the handler, or UTC. `payload` is a dictionary or an object of the type of the handler's payload. `overlap` says what
-    happens if the job of the run before has not ended (SKIP, BUFFER_ONE, ALLOW), `while_open` what if the circuit is open (RUN, SKIP).
-    Times that nobody could run in time are made up for if they are at most `catch_up_window` ago (default a day). `start_time` and
-    `end_time` are datetimes with a time zone. Nothing is checked before the decorator runs.
+    Either `cron` or `interval` says when. `schedule_id` names it, by default after the job type; give each of several one of its own.
+    `timezone` is that of `cron`, by its name; the default is that of the handler, or UTC. `payload` is a dictionary or an object of the type
+    of the handler's payload. `overlap` says what happens if the job of the run before has not ended (SKIP, BUFFER_ONE, ALLOW), `while_open`
+    what if the circuit is open (RUN, SKIP). Times that nobody could run in time are made up for if they are at most `catch_up_window` ago
+    (default a day). `start_time` and `end_time` are datetimes with a time zone. Nothing is checked before the decorator runs.
     """
 
     cron: str = ""
@@ -120,11 +120,13 @@ def _as_schedule(one: Any, timezone: str | None) -> Schedule:
 def _schedule(job_type: str, asked: Schedule, arguments: Arguments) -> CodeSchedule:
     name = asked.schedule_id or job_type
     whose = f"the schedule {show(name)} of the handler of {job_type!r}"
-    for what, value in (("schedule_id", name), ("tenant", asked.tenant)):
+    names: dict[str, Any] = {"schedule_id": name, "tenant": asked.tenant}
+    for what, value in names.items():
         if not isinstance(value, str) or not is_name(value):
             raise HandlerMistake(f"{what} of {whose} must match {NAME_PATTERN}, not {show(value)}")
-    if not isinstance(asked.pause_on_failure, bool):
-        raise HandlerMistake(f"pause_on_failure of {whose} must be True or False, not {show(asked.pause_on_failure)}")
+    pauses: Any = asked.pause_on_failure
+    if not isinstance(pauses, bool):
+        raise HandlerMistake(f"pause_on_failure of {whose} must be True or False, not {show(pauses)}")
     catches_up = asked.catch_up_window
     spec = ScheduleSpec(
         job_type=job_type,
@@ -134,7 +136,7 @@ def _schedule(job_type: str, asked: Schedule, arguments: Arguments) -> CodeSched
         overlap=_choice(Overlap, asked.overlap, "overlap", whose),
         while_open=_choice(WhileOpen, asked.while_open, "while_open", whose),
         catch_up_ms=DEFAULT_CATCH_UP_MS if catches_up is None else _span_ms(catches_up, "catch_up_window", whose, 0, MAX_CATCH_UP_MS),
-        pause_on_failure=asked.pause_on_failure,
+        pause_on_failure=pauses,
         description=_description(asked.description, whose),
     )
     _check(spec, whose)
@@ -144,7 +146,9 @@ def _schedule(job_type: str, asked: Schedule, arguments: Arguments) -> CodeSched
 def _timing(asked: Schedule, whose: str) -> Timing:
     cron = _text(asked.cron, "cron", whose).strip()
     if bool(cron) is (asked.interval is not None):
-        raise HandlerMistake(f"{whose} has {'both' if cron else 'neither'} cron {'and' if cron else 'nor'} interval; say when it runs by one")
+        raise HandlerMistake(
+            f"{whose} has {'both' if cron else 'neither'} cron {'and' if cron else 'nor'} interval; say when it runs by one"
+        )
     return Timing(
         cron=cron,
         every_ms=0 if asked.interval is None else _span_ms(asked.interval, "interval", whose, MIN_EVERY_MS, MAX_INTERVAL_MS),
@@ -169,7 +173,9 @@ def _payload_json(job_type: str, payload: Any, arguments: Arguments, whose: str)
     if payload is None:
         payload = {}
     if not isinstance(payload, Mapping) and not is_payload_object(payload):
-        raise HandlerMistake(f"the payload of {whose} must be a dictionary or an object of the type of the handler's payload, not {show(payload)}")
+        raise HandlerMistake(
+            f"the payload of {whose} must be a dictionary or an object of the type of the handler's payload, not {show(payload)}"
+        )
     own = job_type_of(type(payload))
     if own and own != job_type:
         raise HandlerMistake(f"the payload of {whose} is one of the job type {own!r}; give it one of {job_type!r}")
@@ -189,13 +195,13 @@ def _payload_json(job_type: str, payload: Any, arguments: Arguments, whose: str)
 def _written(payload: Any, whose: str) -> bytes:
     try:
         content = payload_of(payload) if not isinstance(payload, Mapping) else dict(payload)
-        if _is_deep(content, MAX_DEPTH):
-            raise HandlerMistake(f"the payload of {whose} is nested more than {MAX_DEPTH} levels deep")
-        return json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
-    except HandlerMistake:
-        raise
+        text = "" if _is_deep(content, MAX_DEPTH) else json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+        found = text.encode()
     except Exception as error:  # noqa: BLE001 - serializers of the user run in there
         raise HandlerMistake(f"the payload of {whose} cannot be written as JSON: {text_of(error)}") from None
+    if not found:
+        raise HandlerMistake(f"the payload of {whose} is nested more than {MAX_DEPTH} levels deep")
+    return found
 
 
 def _is_deep(value: Any, levels: int) -> bool:
@@ -225,7 +231,9 @@ def _moment_ms(value: Any, what: str, whose: str) -> int:
     if value is None:
         return 0
     if not isinstance(value, datetime) or value.tzinfo is None:
-        raise HandlerMistake(f"{what} of {whose} must be a datetime with a time zone, such as datetime(2027, 1, 1, tzinfo=UTC), not {show(value)}")
+        raise HandlerMistake(
+            f"{what} of {whose} must be a datetime with a time zone, such as datetime(2027, 1, 1, tzinfo=UTC), not {show(value)}"
+        )
     return (value - _EPOCH) // _MS
 
 

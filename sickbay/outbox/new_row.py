@@ -12,11 +12,14 @@ from sickbay.client.jobs import NewJob
 from sickbay.domain import errors
 
 COLUMNS: Final = ("request_id", "job_type", "tenant", "priority", "payload", "on_open", "created_at")
-"""What `submit` writes; the relay's columns have defaults."""
+"""What `submit` writes of each job, and `run_at` of one that is to run later; the relay's columns have defaults."""
 
 
 def new_row(job: NewJob, now: float | None = None) -> Mapping[str, Any]:
     """The values of `COLUMNS`, with a key of our own if the job has none; `now` in seconds since the epoch, None: read the clock.
+
+    A job that is to run later has `run_at`, too: a delay counts from now, not from when a relay comes to it. Others have no need of the
+    column, which a table that an earlier version made lacks.
 
     InvalidRequest if no Job API would accept it: then nothing has been written, and the transaction can go on.
     """
@@ -28,15 +31,18 @@ def new_row(job: NewJob, now: float | None = None) -> Mapping[str, Any]:
         raise invalid(str(error), error.reason) from None
     except UnicodeEncodeError:
         raise invalid("the job has text that is not Unicode (a lone surrogate)") from None
-    return {
+    created_at = int((time.time() if now is None else now) * 1000)
+    row = {
         "request_id": request.request_id,
         "job_type": request.job_type,
         "tenant": request.tenant,
         "priority": "" if job.priority is None else str(job.priority),
         "payload": payload.decode(),
         "on_open": "" if job.on_open is None else str(job.on_open),
-        "created_at": int((time.time() if now is None else now) * 1000),
+        "created_at": created_at,
     }
+    run_at = created_at + request.delay.ToMilliseconds() if request.HasField("delay") else request.run_time.ToMilliseconds()
+    return row | {"run_at": run_at} if run_at > created_at else row
 
 
 def _rules() -> Any:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, delete, func, inspect, select, update
+from sqlalchemy import ColumnElement, Row, Select, delete, func, inspect, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sickbay.client.jobs import NewJob
 from sickbay.outbox.tables import outbox_table
 
 MAX_ERROR_CHARS: Final = 2_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class OutboxStore:
         self._engine = engine if self._sqlite else engine.execution_options(isolation_level="READ COMMITTED")
         self._schema = schema
         self._table = outbox_table(schema)
+        self._has_run_at = False
 
     async def exists(self) -> bool:
         """Whether the table is there."""
@@ -71,7 +74,7 @@ class OutboxStore:
                 await connection.commit()  # which cannot make a reader a writer once somebody else has written
             taken = {"due_at": until, "claimed_by": token, "attempts": t.c.attempts + 1}
             await connection.execute(update(t).where(t.c.id.in_(ids), due).values(taken))
-            rows = await connection.execute(select(t).where(t.c.id.in_(ids), t.c.claimed_by == token).order_by(t.c.id))
+            rows = await connection.execute((await self._all(connection)).where(t.c.id.in_(ids), t.c.claimed_by == token).order_by(t.c.id))
             claimed = [_row(row) for row in rows]
             await connection.commit()
         return claimed
@@ -108,10 +111,10 @@ class OutboxStore:
     async def rows(self, limit: int, *, failed: bool | None = None) -> Sequence[OutboxRow]:
         """The oldest rows: those that wait, those that were rejected, or both."""
         t = self._table
-        chosen = select(t).order_by(t.c.id).limit(limit)
-        if failed is not None:
-            chosen = chosen.where(t.c.failed_at != 0 if failed else t.c.failed_at == 0)
         async with self._engine.connect() as connection:
+            chosen = (await self._all(connection)).order_by(t.c.id).limit(limit)
+            if failed is not None:
+                chosen = chosen.where(t.c.failed_at != 0 if failed else t.c.failed_at == 0)
             return [_row(row) for row in await connection.execute(chosen)]
 
     async def retry(self, ids: Sequence[int] | None) -> int:
@@ -125,6 +128,17 @@ class OutboxStore:
         async with self._engine.begin() as connection:
             return (await connection.execute(delete(self._table).where(self._rejected(ids)))).rowcount
 
+    async def _all(self, connection: AsyncConnection) -> Select[Any]:
+        """Select whole rows. A table that an earlier version made has no `run_at` until somebody adds it, while relays run.
+
+        Asked after rows were found: what they see of the table is at least as new as the rows, so no time of a job is overlooked.
+        """
+        t = self._table
+        if not self._has_run_at:
+            columns = await connection.run_sync(lambda one: inspect(one).get_columns(t.name, schema=self._schema))
+            self._has_run_at = any(column["name"] == t.c.run_at.name for column in columns)
+        return select(t) if self._has_run_at else select(*(column for column in t.c if column is not t.c.run_at))
+
     def _rejected(self, ids: Sequence[int] | None) -> ColumnElement[bool]:
         t = self._table
         return t.c.failed_at != 0 if ids is None else (t.c.failed_at != 0) & t.c.id.in_(ids)
@@ -135,5 +149,6 @@ class OutboxStore:
 
 
 def _row(row: Row[Any]) -> OutboxRow:
-    job = NewJob(row.job_type, row.payload, row.tenant, row.priority or None, row.request_id, row.on_open or None)
+    run_at = _EPOCH + timedelta(milliseconds=row.run_at) if getattr(row, "run_at", 0) else None
+    job = NewJob(row.job_type, row.payload, row.tenant, row.priority or None, row.request_id, row.on_open or None, run_at=run_at)
     return OutboxRow(row.id, job, row.created_at, row.attempts, row.failed_at, row.last_error or "")

@@ -18,7 +18,8 @@ DIALECTS: Final = ("postgresql", "sqlite", "mysql", "mariadb")
 def table(metadata: MetaData, *, schema: str | None = None) -> Table:
     """The table in your MetaData, for `create_all` and for Alembic. `schema` must be what `submit` and the relay are given, too.
 
-    Times are in ms since the epoch. `submit` writes the columns to `created_at`; the others are the relay's.
+    Times are in ms since the epoch. `submit` writes the columns to `created_at`, and `run_at` of jobs that are to run later; the others are
+    the relay's.
     """
     return Table(
         TABLE,
@@ -36,6 +37,7 @@ def table(metadata: MetaData, *, schema: str | None = None) -> Table:
         Column("attempts", Integer, nullable=False, server_default=text("0")),
         Column("failed_at", BigInteger, nullable=False, server_default=text("0")),
         Column("last_error", Text),
+        Column("run_at", BigInteger, nullable=False, server_default=text("0")),
         Index(f"{TABLE}_waiting", "failed_at", "id"),
         schema=BLANK_SCHEMA if schema is None else schema,
         sqlite_autoincrement=True,

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from sickbay.client.jobs import NewJob, OnOpen
 from sickbay.client.payload import Payload
+from sickbay.client.when import Span
 from sickbay.domain.priority import Priority
 from sickbay.handlers.payloads.typing import PayloadObject
-from sickbay.outbox.new_row import COLUMNS, new_row
+from sickbay.outbox.new_row import new_row
 
 TABLE: Final = "sickbay_outbox"
 _SQLALCHEMY: Final = frozenset({"sqlalchemy.Connection", "sqlalchemy.Session", "sqlalchemy.scoped_session"})
@@ -34,6 +36,8 @@ def submit(
     priority: Priority | str | None = None,
     request_id: str = "",
     on_open: OnOpen | str | None = None,
+    delay: Span | None = None,
+    run_at: datetime | None = None,
     schema: str | None = None,
 ) -> str:
     """Submit a job with the transaction: it exists if and only if that commits. Returns its idempotency key, `request_id`.
@@ -42,7 +46,7 @@ def submit(
 
     `transaction` is a Session, scoped_session or Connection of SQLAlchemy, a Connection or Cursor of psycopg 3, or a connection of Django
     (`django.db.connection`). The arguments are those of `Client.submit`; `schema` is that of the table, by default where the connection
-    looks for it. The relay submits the job soon after the commit.
+    looks for it. The relay submits the job soon after the commit; a `delay` counts from this call.
 
     InvalidRequest if the Job API would never accept the job; nothing has been written then. TypeError for another kind of connection,
     ValueError for one that commits each statement by itself.
@@ -51,13 +55,13 @@ def submit(
     if kinds & (_SQLALCHEMY_ASYNC | _PSYCOPG_ASYNC):
         msg = f"{_name(transaction)} is asynchronous: await outbox.submit_async(...)"
         raise TypeError(msg)
-    row = new_row(NewJob(job_type, payload, tenant, priority, request_id, on_open))
+    row = new_row(NewJob(job_type, payload, tenant, priority, request_id, on_open, delay, run_at))
     if kinds & _SQLALCHEMY:
         _insert(transaction if "sqlalchemy.Connection" in kinds else transaction.connection(), row, schema)
     elif kinds & _PSYCOPG:
         connection = _of_psycopg(transaction)
         with sys.modules["psycopg"].Cursor(connection) as cursor:  # not the caller's: its results stay, and its factory may be another
-            cursor.execute(_statement(schema), row)
+            cursor.execute(_statement(row, schema), row)
     elif kinds & _DJANGO:
         _insert_with_django(transaction, row, schema)
     else:
@@ -74,6 +78,8 @@ async def submit_async(
     priority: Priority | str | None = None,
     request_id: str = "",
     on_open: OnOpen | str | None = None,
+    delay: Span | None = None,
+    run_at: datetime | None = None,
     schema: str | None = None,
 ) -> str:
     """Submit a job with the transaction, as `submit` does, without blocking.
@@ -85,14 +91,14 @@ async def submit_async(
     if kinds & (_SQLALCHEMY | _PSYCOPG | _DJANGO):
         msg = f"{_name(transaction)} is not asynchronous: outbox.submit(...)"
         raise TypeError(msg)
-    row = new_row(NewJob(job_type, payload, tenant, priority, request_id, on_open))
+    row = new_row(NewJob(job_type, payload, tenant, priority, request_id, on_open, delay, run_at))
     if kinds & _SQLALCHEMY_ASYNC:
         connection = transaction if "sqlalchemy.AsyncConnection" in kinds else await transaction.connection()
         await connection.run_sync(_insert, row, schema)
     elif kinds & _PSYCOPG_ASYNC:
         connection = _of_psycopg(transaction)
         async with sys.modules["psycopg"].AsyncCursor(connection) as cursor:
-            await cursor.execute(_statement(schema), row)
+            await cursor.execute(_statement(row, schema), row)
     else:
         raise _unknown(transaction)
     return str(row["request_id"])
@@ -119,13 +125,13 @@ def _insert_with_django(connection: Any, row: Mapping[str, Any], schema: str | N
     if connection.get_autocommit():  # `atomic` turns it off for as long as it lasts
         raise _commits_by_itself()
     with connection.cursor() as cursor:
-        cursor.execute(_statement(schema, "`" if connection.vendor == "mysql" else '"'), row)
+        cursor.execute(_statement(row, schema, "`" if connection.vendor == "mysql" else '"'), row)
 
 
-def _statement(schema: str | None, quote: str = '"') -> str:
+def _statement(row: Mapping[str, Any], schema: str | None, quote: str = '"') -> str:
     """With named placeholders, as psycopg and Django have them."""
     name = TABLE if schema is None else f"{_quoted(schema, quote)}.{TABLE}"
-    return f"INSERT INTO {name} ({', '.join(COLUMNS)}) VALUES ({', '.join(f'%({one})s' for one in COLUMNS)})"  # noqa: S608 - quoted
+    return f"INSERT INTO {name} ({', '.join(row)}) VALUES ({', '.join(f'%({one})s' for one in row)})"  # noqa: S608 - quoted
 
 
 def _quoted(name: str, quote: str) -> str:

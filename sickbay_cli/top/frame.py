@@ -21,7 +21,7 @@ RECENT_MS: Final = 86_400_000
 """Incidents that closed so long ago are no news."""
 SHUT: Final = (Breaker.STATE_OPEN, Breaker.STATE_HALF_OPEN, Breaker.STATE_FORCED_OPEN)
 _ALTERED: Final = (Breaker.STATE_DISABLED, Breaker.STATE_METRICS_ONLY)
-_WAITING: Final = ("QUEUED", "RUNNING", "RETRYING", "PARKED", "QUARANTINED")
+_WAITING: Final = ("QUEUED", "RUNNING", "RETRYING", "PARKED", "QUARANTINED", "SCHEDULED")
 """The states that a frame has totals of; those of ended jobs only say how long the ledger remembers."""
 
 

@@ -127,7 +127,8 @@ def _head(frame: Frame, hint: str, size: Size) -> list[Text]:
     head.extend(_line(size, (sentence, "red")) for sentence in sentences[:_PROBLEMS])
     if frame.jobs:
         head.append(_line(size, ("jobs/s", "bold"), *_rates(frame.rates)))
-        head.append(_line(size, ("jobs  ", "bold"), *(f"{number:,} {state.lower()}" for state, number in frame.jobs.items())))
+        told = [f"{number:,} {state.lower()}" for state, number in frame.jobs.items() if number or state != "SCHEDULED"]
+        head.append(_line(size, ("jobs  ", "bold"), *told))
     return head
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 
 import psycopg
 import pytest
 from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
@@ -283,6 +285,50 @@ async def test_roles_with_the_least_rights(postgres: OutboxDatabase):
         for role in (program, relay):
             postgres.sql(f"DROP OWNED BY {role}")
             postgres.sql(f"DROP ROLE {role}")
+
+
+async def test_a_job_for_later_has_its_time(database: OutboxDatabase, store: OutboxStore):
+    """A delay counts from the submit; the relay passes the time on."""
+    at = datetime(2097, 1, 1, 8, 0, 0, 250_000, tzinfo=timezone(timedelta(hours=1)))
+    before = datetime.now(UTC)
+    with Session(database.engine()) as session, session.begin():
+        outbox.submit(session, "email", {}, run_at=at)
+        outbox.submit(session, "email", {}, delay=60)
+        outbox.submit(session, "email", {}, run_at=datetime(2020, 1, 1, tzinfo=UTC))
+        with pytest.raises(InvalidRequest, match="has no time zone"):
+            outbox.submit(session, "email", {}, run_at=datetime(2097, 1, 1))  # noqa: DTZ001
+        with pytest.raises(InvalidRequest, match="delay must be 0 to"):
+            outbox.submit(session, "email", {}, delay=timedelta(days=4_000))
+    first, second, third = (row.job for row in await store.claim("a", 9, now=1, until=10))
+    assert first.run_at == at
+    assert second.run_at is not None
+    assert timedelta(seconds=59.9) < second.run_at - before < timedelta(seconds=90)
+    assert third.run_at is None
+    assert [row.job.run_at for row in await store.rows(9)] == [first.run_at, second.run_at, None]
+
+
+async def test_a_table_of_an_earlier_version(database: OutboxDatabase, store: OutboxStore):
+    """It goes on as before, and a relay that runs sees times as soon as the column is there."""
+    database.sql("ALTER TABLE sickbay_outbox DROP COLUMN run_at")
+    write(database, 1)
+    (row,) = await store.claim("a", 9, now=1, until=10)
+    assert (row.job.request_id, row.job.run_at, len(await store.rows(9))) == ("key-1", None, 1)
+    with Session(database.engine()) as session, session.begin(), pytest.raises(DBAPIError, match="run_at"):
+        outbox.submit(session, "email", {}, delay=60)
+    database.sql("ALTER TABLE sickbay_outbox ADD COLUMN run_at BIGINT DEFAULT 0 NOT NULL")
+    with Session(database.engine()) as session, session.begin():
+        outbox.submit(session, "email", {}, delay=60)
+    (row,) = await store.claim("b", 9, now=1, until=10)
+    assert row.job.run_at is not None
+    assert [one.job.run_at for one in await store.rows(9)] == [None, row.job.run_at]
+
+
+@pytest.mark.servers
+async def test_psycopg_writes_the_time_of_a_job(postgres: OutboxDatabase):
+    with psycopg.connect(postgres.url) as connection:
+        outbox.submit(connection, "email", {}, run_at=datetime(2097, 1, 1, tzinfo=UTC))
+        outbox.submit(connection, "email", {})
+    assert postgres.sql("SELECT run_at FROM sickbay_outbox ORDER BY id") == [(4_007_836_800_000,), (0,)]
 
 
 @pytest.mark.servers

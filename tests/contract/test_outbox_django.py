@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
 
@@ -69,6 +70,13 @@ def test_a_job_exists_if_and_only_if_the_atomic_block_committed(database: Outbox
     rolled_back(connection)
     assert keys(database) == kept
     assert database.sql("SELECT id FROM orders") == [(1,)]
+
+
+def test_a_job_for_later_has_its_time(database: OutboxDatabase, connection: Any):
+    with transaction.atomic(using=connection.alias):
+        outbox.submit(connection, "email", {}, run_at=datetime(2097, 1, 1, tzinfo=UTC))
+        outbox.submit(connection, "email", {})
+    assert database.sql("SELECT run_at FROM sickbay_outbox ORDER BY id") == [(4_007_836_800_000,), (0,)]
 
 
 def test_without_a_transaction_it_is_refused(database: OutboxDatabase, connection: Any):

@@ -25,6 +25,7 @@ class OutboxRow(models.Model):
     attempts = models.IntegerField(db_default=0)
     failed_at = models.BigIntegerField(db_default=0)
     last_error = models.TextField(null=True)  # noqa: DJ001 - the same
+    run_at = models.BigIntegerField(db_default=0)
 
     class Meta:
         """Where the relay looks for it."""

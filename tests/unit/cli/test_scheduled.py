@@ -144,7 +144,7 @@ def test_edit(fleet: Fleet):
     result = fleet.run(
         "scheduled", "edit", JOB_ID, "--at", "2027-01-01T08:00Z", "--priority", "high", "--payload", '{"a": 1}', "--actor", "ada"
     )
-    assert result.stdout == f"changed {JOB_ID}\n"
+    assert result.stdout.startswith(f"changed {JOB_ID}\nit runs at 2096-10-02 ")
     (request,) = fleet.requests
     assert (request.priority, request.payload_json, request.actor, request.etag) == (PRIORITY_HIGH, '{"a": 1}', "ada", "")
     assert request.run_time.ToJsonString() == "2027-01-01T08:00:00Z"
@@ -158,7 +158,7 @@ def test_an_edit_in_the_editor_sends_the_etag(fleet: Fleet, tmp_path):
     editor.write_text('#!/bin/sh\nsed -i s/12345678901234567890/7/ "$1"\n')
     editor.chmod(0o755)
     result = fleet.run("scheduled", "edit", JOB_ID, "--edit", "--in", "1h", EDITOR=str(editor))
-    assert result.stdout.startswith(f"changed {JOB_ID} and runs at ")
+    assert result.stdout.startswith(f"changed {JOB_ID}\nit runs at 2096-10-02 ")
     (request,) = sent(fleet, "UpdateScheduledJob")
     assert (request.etag, json.loads(request.payload_json), request.delay.seconds) == (f"etag-{JOB_ID}", {"n": 7}, 3600)
     fleet.answers["UpdateScheduledJob"] = SENDING

@@ -216,7 +216,13 @@ async def test_one_that_no_live_worker_has_is_orphaned_and_goes_on(world, caplog
 
 @pytest.mark.parametrize(
     "trouble",
-    ["no worker is live", "the registry of workers is away", "that of schedules is away", "the broker is away", "an unknown worker consumes"],
+    [
+        "no worker is live",
+        "the registry of workers is away",
+        "that of schedules is away",
+        "the broker is away",
+        "an unknown worker consumes",
+    ],
 )
 async def test_what_is_not_certain_orphans_nothing(world, trouble):
     await world.worker("a", 1, code())

@@ -21,7 +21,10 @@ def at(hour, name="report"):
 
 def fleet(*workers, unannounced=0):
     """Workers, each as the set it announces and since when."""
-    live = [Worker(f"w{n}", f"w{n}", ("report",), schedules=one.digest if one else "", code_since=since) for n, (one, since) in enumerate(workers)]
+    live = [
+        Worker(f"w{n}", f"w{n}", ("report",), schedules=one.digest if one else "", code_since=since)
+        for n, (one, since) in enumerate(workers)
+    ]
     return Fleet(0, live, unannounced)
 
 

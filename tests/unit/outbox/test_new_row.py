@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -35,6 +36,15 @@ def test_the_values():
         "created_at": 1_500,
     }
     assert tuple(new_row(job)) == COLUMNS
+
+
+def test_the_time_of_a_job_for_later():
+    """None if it has passed: then it needs no column."""
+    at = datetime(2027, 1, 1, tzinfo=UTC)
+    assert new_row(NewJob("email", {}, delay=0.25), now=1.5)["run_at"] == 1_750
+    assert new_row(NewJob("email", {}, run_at=at), now=1.5)["run_at"] == 1_798_761_600_000
+    for job in (NewJob("email", {}, delay=0), NewJob("email", {}, run_at=at)):
+        assert tuple(new_row(job, now=2e9)) == COLUMNS
 
 
 def test_what_is_not_given_is_empty_but_the_key():

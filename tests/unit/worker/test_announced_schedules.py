@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from sickbay import handler
 from sickbay.adapters.embedded.code_schedules import EmbeddedCodeSchedules
@@ -14,7 +15,7 @@ from worker.announced_schedules import AnnouncedSchedules
 
 def specs(*schedules):
     """A handler for each of these."""
-    return [marks_of(handler(f"type{number}", schedule=one)(lambda job: None))[0] for number, one in enumerate(schedules)]
+    return [marks_of(handler(f"type{number}", schedule=one)(partial(print)))[0] for number, one in enumerate(schedules)]
 
 
 class Registry(EmbeddedCodeSchedules):
