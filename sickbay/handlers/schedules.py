@@ -55,7 +55,7 @@ class Schedule:
     """When jobs of a handler's type are submitted, and what they are. Spans are seconds or timedeltas.
 
     Either `cron` or `interval` says when. `schedule_id` names it, by default after the job type; give each of several one of its own.
-    `timezone` is that of `cron`, by its name; the default is that of the handler, or UTC. `payload` is a dictionary or an object of the type
+    `timezone` is that of `cron`, by name; the default is that of the handler, or UTC. `payload` is a dictionary or an object of the type
     of the handler's payload. `overlap` says what happens if the job of the run before has not ended (SKIP, BUFFER_ONE, ALLOW), `while_open`
     what if the circuit is open (RUN, SKIP). Times that nobody could run in time are made up for if they are at most `catch_up_window` ago
     (default a day). `start_time` and `end_time` are datetimes with a time zone. Nothing is checked before the decorator runs.

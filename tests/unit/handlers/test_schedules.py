@@ -138,7 +138,11 @@ NAMED = "the schedule 'report' of the handler of 'report'"
         (Schedule("@daily", interval=5), None, "has both cron and interval"),
         (Schedule(), None, "has neither cron nor interval"),
         (Schedule(5), None, "cron of the schedule 'report' of the handler of 'report' must be a text, not 5"),
-        (Schedule(interval="5m"), None, "interval of the schedule 'report' of the handler of 'report' must be seconds or a timedelta, not '5m'"),
+        (
+            Schedule(interval="5m"),
+            None,
+            "interval of the schedule 'report' of the handler of 'report' must be seconds or a timedelta, not '5m'",
+        ),
         (Schedule(interval=True), None, "must be seconds or a timedelta, not True"),
         (Schedule(interval=float("nan")), None, "must be seconds or a timedelta, not nan"),
         (Schedule("@daily", jitter=-1), None, f"jitter of {NAMED} must be from 0 to 86,400 seconds, not -1"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_each_of_its_times_has_one_job(sickbay_system: System, times: list[datet
     sickbay_system.advance(3 * 86_400)
     assert len(times) == 3
     assert {one.strftime("%H:%M:%S") for one in times} == {"18:00:00"}
-    assert [later - one for one, later in zip(times, times[1:], strict=False)] == [timedelta(days=1)] * 2
+    assert [later - one for one, later in pairwise(times)] == [timedelta(days=1)] * 2
     assert timedelta() < times[0] - began <= timedelta(days=1)
     assert [one.outcome for one in sickbay_system.client.schedules.runs("report")] == ["SUBMITTED"] * 3
 
