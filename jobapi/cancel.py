@@ -5,6 +5,9 @@ has begun. If none has, the cancellation is published to the ledger; it refuses 
 generation is tried. Finally the workers are asked again, so that workers that started meanwhile know of the cancellation, too. A worker
 that does not answer may begin a run, and then the error says so.
 
+No worker can have a SCHEDULED job, so they are not asked: the cancellation is published, and the ledger refuses it only if the control
+plane is sending the job to them just then. What it has cancelled is not sent any more.
+
 If a run has begun, a request is published instead. The ledger keeps it with the job, and tells the workers: from then on no further run
 begins, whatever becomes of this one and of its worker, and only its success is no cancellation (`cancel_requests.py`).
 """
@@ -62,8 +65,9 @@ class Canceller:
         NotFound; FailedPrecondition if it has ended, or if it runs on a worker that cannot cancel runs; Unavailable if the ledger or a
         worker does not answer.
         """
-        _check(await self._find(job_id))
-        record = None
+        record = await self._before_due(await self._find(job_id))
+        if record is not None:
+            return record
         for _ in range(LOOKS):
             async with self._holds.hold([job_id]) as hold:  # anew, because a hold remembers each run of which it has heard
                 record = await self._decide(job_id, hold)
@@ -73,6 +77,19 @@ class Canceller:
         if record is None:
             raise _lagging()
         return record if record.state is JobState.CANCELLED else await self._end_of(record)
+
+    async def _before_due(self, record: JobRecord) -> JobRecord | None:
+        """Cancel a job that is SCHEDULED, and return it as the ledger has it; None if workers may have it, or if the ledger lags behind."""
+        _check(record)
+        for _ in range(TRIES):  # a change of the job may look like an effect
+            if record.state is not JobState.SCHEDULED:
+                return None
+            await self._publish(_cancellation(record, self._clock()))
+            record = await self._find(record.job.job_id)
+            if record.state is JobState.CANCELLED:
+                return record
+            _check(record)
+        return None
 
     async def _decide(self, job_id: str, hold: Hold) -> JobRecord | None:
         """Cancel it, or ask for it, and return the job as the ledger has it then; None if its run is being settled just now."""
@@ -86,7 +103,7 @@ class Canceller:
                 return await self._find(job_id) if await self._is_requested(record, answer) else None
             if record.state is not JobState.CANCELLED:
                 _check(record)
-                await self._publish(JobEvent(record.job, JobState.CANCELLED, self._clock(), code=JobState.CANCELLED.value))
+                await self._publish(_cancellation(record, self._clock()))
                 record = await self._find(job_id)
             if record.state is JobState.CANCELLED:
                 if job_id in (await self._ask(hold)).begun:
@@ -141,6 +158,10 @@ async def _effect(changes: AsyncIterator[tuple[JobRecord, StateChange | None]], 
     async for record, _ in changes:
         if not event.cancel_requested or record.cancel_requested_at or record.state.is_final or record.state.in_quarantine:
             return
+
+
+def _cancellation(record: JobRecord, now: int) -> JobEvent:
+    return JobEvent(record.job, JobState.CANCELLED, now, code=JobState.CANCELLED.value)
 
 
 def _lagging() -> Unavailable:

@@ -12,6 +12,7 @@ from typing import Final
 from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
 from sickbay.domain.explain_breaker import sentences_of
 from sickbay.domain.explain_quarantine import explain_quarantined
+from sickbay.domain.explain_scheduled import explain_scheduled
 from sickbay.domain.explanation import Explanation, JobExplanation, JobReason, JobStep, command, owner, quoted, sharers
 from sickbay.domain.job import JobRecord, JobState, Reason, StateChange
 from sickbay.domain.outcome import Outcome, kind_of
@@ -23,8 +24,6 @@ from sickbay.domain.spans import ago, ahead, span, utc
 _WAITING: Final = {JobState.QUEUED, JobState.RETRYING, JobState.PARKED}
 LONG_MS: Final = 60_000
 """A job that waits longer for a worker, or for its release, may wait in vain."""
-LATE_MS: Final = 10_000
-"""A SCHEDULED job is sent to the workers within a second of its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +91,6 @@ def _without_worker(case: Case, explained: JobExplanation) -> JobExplanation:
     if state is not JobState.PARKED:
         told.append("If none does for long (UNKNOWN_TYPE_GRACE), it is quarantined, and comes back by itself when one does.")
     return Explanation(reason, explained.since, JobStep.WORKER_COMES, None, tuple(told), ("sickbay workers",))
-
-
-def _scheduled(case: Case) -> JobExplanation:
-    record, job = case.record, case.record.job
-    whose = f" by the schedule {job.schedule_id}" if job.schedule_id else ""
-    told = [f"The job was accepted {ago(job.submitted_at, case.now)}{whose}, to run later: it is due {ahead(job.run_at, case.now)}."]
-    if case.now > job.run_at + LATE_MS:
-        told.append("It is late: check that the control plane runs, and reaches the ledger and the broker.")
-        return Explanation(JobReason.SCHEDULED, _since(record), JobStep.DUE, job.run_at, tuple(told), ("sickbay health",))
-    told.append(f"Then, at {utc(job.run_at, case.now)}, it is queued like any other job.")
-    return Explanation(JobReason.SCHEDULED, _since(record), JobStep.DUE, job.run_at, tuple(told))
 
 
 def _queued(case: Case) -> JobExplanation:
@@ -242,7 +230,7 @@ _PROBING: Final[JobExplanation] = Explanation(
     ("The job runs as the probe of its circuit: if it succeeds, the circuit closes and parked jobs come back.",),
 )
 _BY_STATE: Final[Mapping[JobState, Callable[[Case], JobExplanation]]] = {
-    JobState.SCHEDULED: _scheduled,
+    JobState.SCHEDULED: lambda case: explain_scheduled(case.record, case.now),
     JobState.QUEUED: _queued,
     JobState.RUNNING: _running,
     JobState.RETRYING: _retrying,

@@ -12,7 +12,7 @@ from sickbay.ports import Queue
 from sickbay.runtime.parts import Backends
 
 _PAGE: Final = 1_000
-_UNSETTLED: Final = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.RETRYING, JobState.PARKED})
+_UNSETTLED: Final = frozenset({JobState.SCHEDULED, JobState.QUEUED, JobState.RUNNING, JobState.RETRYING, JobState.PARKED})
 _BUSY: Final = (Queue.HIGH, Queue.MAIN, Queue.DEMOTED, Queue.LOW, Queue.LEDGER)
 
 
@@ -58,6 +58,8 @@ class Settled:
         """When something happens to the job by itself: 0 if it is queued or runs, None if nothing will."""
         if record.state is JobState.RETRYING:
             return record.next_attempt_at
+        if record.state is JobState.SCHEDULED:
+            return record.job.run_at
         if record.state is not JobState.PARKED:
             return 0
         if record.reason is Reason.RATE_LIMITED:
