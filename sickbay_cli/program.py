@@ -43,7 +43,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "incidents": ("sickbay_cli.incidents:incidents", "Show outages of breakers: what happened, and what it cost."),
         "audit": ("sickbay_cli.audit:audit", "Show who did what, and what was refused."),
         "quarantine": ("sickbay_cli.quarantine:quarantine", "Manage parked and quarantined jobs."),
-        "scheduled": ("sickbay_cli.scheduled:scheduled", "Manage jobs that are to run later: list, edit, run now, cancel."),
+        "scheduled": ("sickbay_cli.scheduled:scheduled", "Manage jobs that are to run later."),
         "schedules": ("sickbay_cli.schedules:schedules", "Manage schedules: jobs that are submitted again and again."),
         "requeue": ("sickbay_cli.requeue:requeue", "Requeue jobs that are in the ledger but in no queue."),
         "outbox": (

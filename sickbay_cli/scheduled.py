@@ -87,6 +87,7 @@ _EDIT_EXAMPLES = examples(
 @later
 @click.option("--payload", type=PAYLOAD, help="Another payload: JSON text, @FILE, or - for stdin. One JOB_ID only.")
 @click.option("--edit", is_flag=True, help="Change the payload in $EDITOR. One JOB_ID only.")
+@click.option("--skip-validation", is_flag=True, help="Take a payload that does not fit the schema of its job type.")
 @click.option("--priority", "priority", type=options.PRIORITY, default=PRIORITY_UNSPECIFIED, help="Give them this priority.")
 @options.yes
 @options.actor
@@ -101,6 +102,7 @@ def edit(
     run_at: int | None,
     payload: str | None,
     edit: bool,
+    skip_validation: bool,
     priority: Priority.ValueType,
     yes: bool,
     actor: str,
@@ -116,9 +118,11 @@ def edit(
         raise click.UsageError("--payload and --edit need exactly one JOB_ID")
     if payload is not None and edit:
         raise click.UsageError("use either --payload or --edit, not both")
+    if skip_validation and payload is None and not edit:
+        raise click.UsageError("--skip-validation is for another payload: give --payload or --edit with it")
     if delay is None and run_at is None and payload is None and not edit and not priority:
         raise click.UsageError("say what to change: --in, --at, --payload, --edit or --priority")
-    change = UpdateScheduledJobRequest(priority=priority, actor=actor)
+    change = UpdateScheduledJobRequest(priority=priority, actor=actor, skip_validation=skip_validation)
     set_run_time(change, delay, run_at)
     if payload is not None:
         change.payload_json = payload

@@ -162,7 +162,9 @@ def show_quarantined_job(case: QuarantinedJob, payload: str, now: int) -> None:
 
 def show_scheduled_job(found: ScheduledJob, payload: str, now: int) -> None:
     """Print the details of a job that is to run later; `payload` is printed as it is."""
-    show_job(found.job, now, [("etag", found.etag), ("payload", HIDDEN if found.payload_hidden else payload)])
+    edits = [_edit(edit, hidden=found.payload_hidden) for edit in found.revisions]
+    payload = HIDDEN if found.payload_hidden else payload
+    show_job(found.job, now, [("etag", found.etag), ("payload", payload), ("edits", "\n".join(edits))])
 
 
 def _edit(edit: PayloadRevision, *, hidden: bool) -> str:

@@ -8,19 +8,21 @@ from typing import Any
 
 from sickbay.client.jobs import Job
 from sickbay.client.payload import read_payload
+from sickbay.client.quarantine import PayloadRevision
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledJob:
-    """A SCHEDULED job. `payload_json` is empty in lists; send `etag` with a change.
+    """A SCHEDULED job. `payload_json` and `revisions` are empty in lists; send `etag` with a change.
 
-    `payload_hidden`: this principal may not read payloads, so that it is left out.
+    `payload_hidden`: this principal may not read payloads, so that they are left out here and in the revisions.
     """
 
     job: Job
     payload_json: bytes
     etag: str
     payload_hidden: bool = False
+    revisions: tuple[PayloadRevision, ...] = ()
     _payload: dict[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property

@@ -51,16 +51,23 @@ def update(
     priority: Priority | str | None = None,
     etag: str = "",
     actor: str = "",
+    skip_validation: bool = False,
     timeout: float | None = None,
 ) -> Call[ScheduledJob]:
     """Change when a job runs, its payload or its priority. `delay` counts from now; a `run_at` that has passed means at once.
+
+    InvalidRequest if the payload does not fit the schema of its job type, and one is known, unless `skip_validation` is set.
 
     Conflict if `etag` is given and the job has changed since; NotFound if it is not (or no longer) SCHEDULED, FailedPrecondition if it is
     being sent to the workers right now. It is not sent again by itself, because a repeat could be NotFound or a Conflict although the
     first one took effect: get the job if no answer came.
     """
     request = pb.UpdateScheduledJobRequest(
-        job_id=job_id, priority=enum_number(job_pb2.Priority, priority, "priority"), etag=etag, actor=actor
+        job_id=job_id,
+        priority=enum_number(job_pb2.Priority, priority, "priority"),
+        etag=etag,
+        actor=actor,
+        skip_validation=skip_validation,
     )
     set_run_time(request, delay, run_at)
     if payload is not None:

@@ -151,10 +151,11 @@ def _value(field: FieldDescriptor, value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, Message) and not hasattr(value, "ToJsonString"):  # it may have secrets of its own
+    as_json = getattr(value, "ToJsonString", None)
+    if isinstance(value, Message) and as_json is None:  # it may have secrets of its own
         return f"({_summary(value, set())})"
     try:
-        shown = value.ToJsonString() if isinstance(value, Message) else str(value)
+        shown = str(value) if as_json is None else as_json()
     except ValueError:  # a time or a duration that is none, which the action will say
         shown = " ".join(str(value).split())
     return shown[:_SHOWN_CHARS]

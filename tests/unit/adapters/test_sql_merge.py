@@ -116,3 +116,12 @@ def test_fingerprints_follow_the_shape():
     assert fingerprint("user 7 not found") == fingerprint("user 1234567 not found")
     assert fingerprint("user 7 not found") != fingerprint("order 7 not found")
     assert len(fingerprint("half a pair \ud800")) == 12
+
+
+def test_watchers_are_told_the_time_of_a_job_for_later_to_its_end():
+    """Only its first event has it."""
+    later = replace(JOB, run_at=50, schedule_id="nightly", tick_at=40)
+    events = [JobEvent(later, JobState.SCHEDULED, 5), event(JobState.QUEUED, 1), event(JobState.SUCCEEDED, 1, at=60, started_at=55)]
+    told = [record for record, _ in changes_from(None, events)]
+    assert [record.state for record in told] == [JobState.SCHEDULED, JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED]
+    assert {(record.job.run_at, record.job.schedule_id, record.job.tick_at) for record in told} == {(50, "nightly", 40)}

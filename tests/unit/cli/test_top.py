@@ -79,7 +79,7 @@ def test_without_a_terminal_it_is_one_frame(fleet: Fleet):
     assert fleet.run("top", *QUICK).exit_code == 0
     view = fleet.json("top", *QUICK)
     assert view["jobs"] == {
-        "byState": {"QUEUED": 0, "RUNNING": 0, "RETRYING": 0, "PARKED": 7, "QUARANTINED": 0},
+        "byState": {"QUEUED": 0, "RUNNING": 0, "RETRYING": 0, "PARKED": 7, "QUARANTINED": 0, "SCHEDULED": 0},
         "perSecond": {"submitted": 10.0, "succeeded": 10.0, "failed": 0.0, "retrying": 0.0, "parked": 0.0, "quarantined": 0.0},
     }
     assert [one["jobType"] for one in view["breakers"]] == ["email", "sms"]
