@@ -44,15 +44,6 @@ LISTS = (
     *("ListJobs", "ListScheduledJobs", "ListQuarantinedJobs", "ListFailureGroups", "RequeueJobs", "ListIncidents", "ListBreakers"),
     "ListWorkers",
 )
-    "ListScheduledJobs",
-    "ListJobs",
-    "ListQuarantinedJobs",
-    "ListFailureGroups",
-    "RequeueJobs",
-    "ListIncidents",
-    "ListBreakers",
-    "ListWorkers",
-)
 FOR_ALL = ("GetMetrics", "Work")
 OF_NO_TENANT = ("ListJobTypes", "GetJobType")
 SUBMITS = ("SubmitJob", "BatchSubmitJobs")
