@@ -89,6 +89,7 @@ class Dispatcher:
                 await self._releases.finish()
                 return LOOK_S if next_ms is None else min(LOOK_S, next_ms / 1000)
             await self._broker.depth(Queue.MAIN)  # Unavailable now rather than with leased jobs, which would have to wait for their leases
+            await self._lanes.look()
             leases = await self._jobs.lease_due(BATCH)
             if not leases:  # another control plane was faster
                 await self._releases.finish()

@@ -96,6 +96,7 @@ class ScheduledJobApi(ScheduledJobServiceServicer):
         job_id, etag, actor = parse.job_id(request.job_id), parse.etag(request.etag), parse.actor(request.actor, principal)
 
         async def run() -> pb.RunScheduledJobResponse:
+            await self._lanes.look()
             lease = await self._jobs.lease_scheduled(job_id, etag, actor, principal.tenants)
             (record,) = await self._releaser.release([lease], keys=self._lanes.keys([lease.job]))
             return pb.RunScheduledJobResponse(job=responses.job(record))

@@ -42,6 +42,11 @@ class LaneChoice:
         self.demoted: Counter[str] = Counter()
         """How many jobs of each type were sent to the lane of the demoted."""
 
+    async def look(self) -> None:
+        """Look at the workers, for a caller who can wait: `keys` then knows the pools. Never raises Unavailable."""
+        if self._fleet is not None:
+            await self._fleet.look()
+
     def keys(self, jobs: Sequence[Job]) -> Sequence[str]:
         """The routing key of each job: of the queue of a pool if that alone handles its type, else of its lane.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from sqlalchemy import event
 
 from sickbay.adapters.sql.ledger import open_ledger
@@ -21,10 +22,11 @@ HOUR = 3_600_000
 EVERY_LOOK = ("schedules_due", "schedules_looked", "schedules_buffered", "schedule_runs_unsettled", "schedule_runs_manual")
 
 
-async def test_every_look_is_into_an_index(url, clock):
-    """With thousands of schedules and runs none of its questions reads a table."""
+@pytest.mark.parametrize("analysed", [True, False])
+async def test_every_look_is_into_an_index(url, clock, analysed):
+    """With thousands of schedules and runs none of its questions reads a table, whether PostgreSQL has counted them or not."""
     async with open_ledger(url, clock) as ledger:
-        await fill(ledger)
+        await fill(ledger, analysed=analysed)
         asked = []
         for engine in (ledger.store._writer, ledger.store._reader):
             event.listen(engine.sync_engine, "before_cursor_execute", lambda *told: asked.append((told[2], told[3], told[5])))
@@ -43,19 +45,22 @@ async def test_every_look_is_into_an_index(url, clock):
         plans = [await plan(ledger, sql, values) for sql, values in questions]
     assert len(plans) > 12
     for (sql, _), planned in zip(questions, plans, strict=True):
-        assert not re.search(r"Seq Scan on|SCAN (schedules|schedule_runs|jobs)\b(?! USING INDEX schedule)", planned), (sql, planned)
+        assert not re.search(r"Seq Scan on|SCAN (schedules|schedule_runs|jobs)\b(?! USING INDEX schedule)", planned), f"{sql}\n{planned}"
     together = " ".join(plans)
     assert [name for name in EVERY_LOOK if name not in together] == []
 
 
-async def fill(ledger):
+async def fill(ledger, *, analysed):
     """3,000 schedules with a run each, some of which wait for a job."""
+    async with ledger.store.write() as connection:
+        if connection.dialect.name == "postgresql":  # what earlier tests have deleted is still in its indexes
+            await connection.exec_driver_sql("TRUNCATE schedules, schedule_runs, jobs")
     await ledger.schedules.create_schedule(schedule(key=ScheduleKey("default", "s00000")))
     async with ledger.store.write() as connection:
         await connection.exec_driver_sql(FILL_SCHEDULES)
         await connection.exec_driver_sql(FILL_RUNS)
         await connection.exec_driver_sql(FILL_JOBS)
-        if connection.dialect.name == "postgresql":
+        if analysed and connection.dialect.name == "postgresql":
             for table in ("schedules", "schedule_runs", "jobs"):
                 await connection.exec_driver_sql(f"ANALYZE {table}")
 

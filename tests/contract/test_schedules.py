@@ -12,12 +12,14 @@ from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.errors import Aborted, AlreadyExists, ErrorReason, InvalidArgument, NotFound, ResourceExhausted
 from sickbay.domain.schedule import (
     RUN_RETENTION_MS,
+    NewRun,
     Origin,
     RunOutcome,
     ScheduleKey,
     ScheduleQuery,
     ScheduleState,
     Timing,
+    Trigger,
 )
 from sickbay.domain.schedule_changes import paused
 from sickbay.domain.schedule_firing import decide
@@ -218,3 +220,20 @@ async def test_old_runs_are_deleted_but_not_those_whose_job_has_not_ended(ledger
     (left,) = (await ledger.schedules.list_runs(KEY, None, 10, "")).items
     assert left.outcome is RunOutcome.SUBMITTED
     assert (await ledger.schedules.get_schedule(KEY)).last_run == left
+
+
+async def test_the_times_that_have_a_job_are_those_for_which_none_is_submitted(ledger, clock):
+    """Not those that were skipped, and not those at which somebody asked for a job."""
+    await ledger.schedules.create_schedule(schedule(overlap="SKIP"))
+    clock.now += 1_000
+    await fire(ledger)
+    clock.now += 1_000
+    await fire(ledger)
+    first, skipped, asked = START + 1_000 - START % 1_000, START + 2_000 - START % 1_000, clock.now
+    await ledger.schedules.submit_runs(KEY, [NewRun(asked, asked, Trigger.MANUAL, "k"), NewRun(first - 5_000, asked, Trigger.BACKFILL)])
+    with_jobs = await ledger.schedules.times_with_jobs(KEY, first - 5_000, asked + 1)
+    assert with_jobs == {first - 5_000, first}
+    assert await ledger.schedules.times_with_jobs(KEY, first - 4_999, first) == set()
+    assert await ledger.schedules.times_with_jobs(ScheduleKey("other", KEY.schedule_id), 0, asked + 1) == set()
+    again = [NewRun(at, asked, Trigger.BACKFILL) for at in (first - 5_000, first, skipped)]
+    assert [run is not None for run in await ledger.schedules.submit_runs(KEY, again)] == [False, False, True]

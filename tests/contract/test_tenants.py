@@ -20,26 +20,38 @@ from grpc_status import rpc_status
 
 from sickbay.contract.access import RULES
 from sickbay.domain.breaker import BreakerKey
+from sickbay.domain.schedule import ScheduleQuery
 from sickbay.runtime.backends import open_control_plane, open_jobapi, open_up
 from sickbay.runtime.settings import Settings
 from sickbay.server.rest.transcoding.routes import routes_of
 from tests.support.contract_files import contract_files
 from tests.support.isolated_servers import own_corner
-from tests.support.two_tenants import NOBODYS, OURS, THEIRS, TYPE, serve_both
+from tests.support.two_tenants import NOBODYS, OURS, SCHEDULE, THEIRS, TYPE, serve_both
 
-STATES = ("queued", "running", "retrying", "parked", "quarantined", "succeeded", "cancelled", "discarded")
+STATES = ("scheduled", "queued", "running", "retrying", "parked", "quarantined", "succeeded", "cancelled", "discarded")
 NO_JOB = "no-such-job"
 NO_INCIDENT = "987654"
-BY_JOB = ("GetJob", "ExplainJob", "WatchJob", "CancelJob", "GetQuarantinedJob", "ResubmitJob", "DiscardJob")
+BY_JOB = (
+    *("GetJob", "ExplainJob", "WatchJob", "CancelJob", "GetQuarantinedJob", "ResubmitJob", "DiscardJob"),
+    *("GetScheduledJob", "UpdateScheduledJob", "RunScheduledJob", "CancelScheduledJob"),
+)
+ALSO = {"UpdateScheduledJob": {"priority": "PRIORITY_HIGH"}}
+"""What a request needs beside the name of its target, also in the body of REST, where an enum has no prefix."""
 BY_INCIDENT = ("GetIncident", "AcknowledgeIncident")
 READ_BREAKER = ("GetBreaker", "ExplainBreaker")
 CHANGE_BREAKER = ("ResetBreaker", "ForceOpenBreaker", "DisableBreaker", "SetBreakerMetricsOnly", "SetBreakerAuto", "ProbeBreaker")
-LISTS = ("ListJobs", "ListQuarantinedJobs", "ListFailureGroups", "RequeueJobs", "ListIncidents", "ListBreakers", "ListWorkers")
+LISTS = (
+    *("ListJobs", "ListScheduledJobs", "ListQuarantinedJobs", "ListFailureGroups", "RequeueJobs", "ListIncidents", "ListBreakers"),
+    "ListWorkers",
+)
 FOR_ALL = ("GetMetrics", "Work")
 OF_NO_TENANT = ("ListJobTypes", "GetJobType")
 SUBMITS = ("SubmitJob", "BatchSubmitJobs")
 FOR_ADMINS = ("ListAuditEntries",)
 WALKED = {*FOR_ADMINS, *BY_JOB, *BY_INCIDENT, *READ_BREAKER, *CHANGE_BREAKER, *LISTS, *FOR_ALL, *OF_NO_TENANT, *SUBMITS, "WatchBreakers"}
+READ_SCHEDULE = ("GetSchedule", "ListScheduleRuns")
+CHANGE_SCHEDULE = ("UpdateSchedule", "DeleteSchedule", "PauseSchedule", "ResumeSchedule", "TriggerSchedule", "BackfillSchedule")
+WALKED |= {*READ_SCHEDULE, *CHANGE_SCHEDULE, "CreateSchedule", "ListSchedules"}
 
 FILES = [import_module(name.replace("/", ".").replace(".proto", "_pb2")).DESCRIPTOR for name in contract_files()]
 SERVICES = [service for file in FILES for service in file.services_by_name.values()]
@@ -96,7 +108,7 @@ class Walk:
         request, reply = GetMessageClass(rpc.input_type), GetMessageClass(rpc.output_type)
         path = f"/{rpc.containing_service.full_name}/{name}"
         call = made(path, request.SerializeToString, reply.FromString)(
-            request(**fields), metadata=[("authorization", f"Bearer {token}")], timeout=20
+            request(**fields, **ALSO.get(name, {})), metadata=[("authorization", f"Bearer {token}")], timeout=20
         )
         try:
             return await call.read() if rpc.server_streaming else await call
@@ -116,7 +128,8 @@ class Walk:
             elif route.place(field) == "query":
                 query[field.json_name] = value
         where = self.system.jobs if self._in_job_api(route.rpc) else self.system.plane
-        body = {"json": {}} if route.body else {}
+        also = {name: value.removeprefix(f"{name.upper()}_") for name, value in ALSO.get(route.rpc.name, {}).items()}
+        body = {"json": also} if route.body else {}
         headers = {"authorization": f"Bearer {token}", "accept": "application/json"}
         if route.rpc.server_streaming:
             headers["accept"] = "text/event-stream"
@@ -212,6 +225,9 @@ async def test_the_owner_does_find_it(walk):
     for name in ("GetJob", "ExplainJob", "WatchJob"):
         for state in STATES:
             assert not isinstance(await walk.call("bob", name, job_id=f"{THEIRS}-{state}"), tuple), (name, state)
+    for name in ("GetScheduledJob", "UpdateScheduledJob", "RunScheduledJob"):
+        assert not isinstance(await walk.call("bob", name, job_id=f"{THEIRS}-scheduled"), tuple), name
+    assert not isinstance(await walk.call("ann", "CancelScheduledJob", job_id=f"{OURS}-scheduled"), tuple)
     for name, state in (("GetQuarantinedJob", "parked"), ("DiscardJob", "parked"), ("ResubmitJob", "quarantined"), ("CancelJob", "queued")):
         assert not isinstance(await walk.call("bob", name, job_id=f"{THEIRS}-{state}"), tuple), name
     assert not isinstance(await walk.call("bob", "RequeueJobs", job_ids=[f"{THEIRS}-running"], validate_only=True), tuple)
@@ -220,6 +236,7 @@ async def test_the_owner_does_find_it(walk):
 
 
 LISTED = {
+    "ListScheduledJobs": {},
     "ListJobs": {},
     "ListQuarantinedJobs": {},
     "ListFailureGroups": {},
@@ -277,7 +294,9 @@ async def test_counts_are_of_its_tenants_alone(walk):
 
 
 async def test_page_tokens_belong_to_a_principal(walk):
-    for name in ("ListJobs", "ListQuarantinedJobs", "ListFailureGroups", "ListBreakers"):
+    more = await walk.call("both", "SubmitJob", job_type=TYPE, payload_json="{}", tenant=OURS, delay={"seconds": 3_600})
+    await walk.call("both", "GetScheduledJob", job_id=more.job.job_id)  # it has arrived
+    for name in ("ListScheduledJobs", "ListJobs", "ListQuarantinedJobs", "ListFailureGroups", "ListBreakers"):
         first = await walk.call("both", name, page_size=1)
         if not first.next_page_token:
             assert name == "ListBreakers"
@@ -450,3 +469,116 @@ async def test_types_of_jobs_are_of_no_tenant(walk):
     unknown = [await walk.call(who, "GetJobType", job_type="nothing") for who in ("ann", "bob")]
     assert unknown[0] == unknown[1]
     assert unknown[0][0] is grpc.StatusCode.NOT_FOUND
+
+
+# Schedules. Each tenant has one of the same name, and one that only it has.
+
+
+def of_schedule(name, schedule_id, **more):
+    """A request about a schedule, with what the RPC needs beside its name."""
+    if name == "UpdateSchedule":
+        more["spec"] = {"job_type": TYPE, "cron": "0 4 * * *"}
+    if name == "BackfillSchedule":
+        more |= {"start_time": {"seconds": 1_700_000_000}, "end_time": {"seconds": 1_700_003_600}}
+    return {"schedule_id": schedule_id, **more}
+
+
+async def _schedules(planes):
+    """All that is kept of them."""
+    page = await planes.schedules.list_schedules(ScheduleQuery(), 100, "")
+    return [(one, (await planes.schedules.list_runs(one.key, None, 100, "")).items) for one in page.items]
+
+
+async def test_a_schedule_of_another_tenant_is_not_there(walk):
+    planes = walk.system.planes
+    before = await _schedules(planes)
+    assert len(before) == 4
+    only_theirs = f"{THEIRS}-only"
+    for name in (*READ_SCHEDULE, *CHANGE_SCHEDULE):
+        for foreign, absent in (
+            (of_schedule(name, SCHEDULE, tenant=THEIRS), of_schedule(name, SCHEDULE, tenant=NOBODYS)),
+            (of_schedule(name, only_theirs), of_schedule(name, "absent")),
+            (of_schedule(name, only_theirs, tenant=THEIRS), of_schedule(name, "absent", tenant=NOBODYS)),
+        ):
+            words = [value for one in (foreign, absent) for value in (one["schedule_id"], one.get("tenant", "absent"))]
+            answer, expected = await walk.call("ann", name, **foreign), await walk.call("ann", name, **absent)
+            assert answer[0] is grpc.StatusCode.NOT_FOUND, (name, foreign)
+            assert without(answer, *words) == without(expected, *words), name
+        (route,) = (one for one in ROUTES if one.rpc.name == name)
+        seen, wanted = [await walk.rest("ann", route, schedule_id=SCHEDULE, tenant=tenant) for tenant in (THEIRS, NOBODYS)]
+        assert seen == wanted
+        assert seen[0] == 404, route.path
+    assert await _schedules(planes) == before
+
+
+async def test_the_owner_does_find_its_schedule_and_changes_it(walk):
+    found = (await walk.call("bob", "GetSchedule", schedule_id=SCHEDULE)).schedule
+    assert (found.tenant, found.spec.description) == (THEIRS, f"of {THEIRS}")
+    mine = (await walk.call("ann", "GetSchedule", schedule_id=SCHEDULE)).schedule
+    assert (mine.tenant, leaks(mine)) == (OURS, False)
+    run = (await walk.call("bob", "TriggerSchedule", schedule_id=SCHEDULE, actor="somebody else")).run
+    assert run.actor == "bbb-bob"
+    assert [one.job_id for one in (await walk.call("bob", "ListScheduleRuns", schedule_id=SCHEDULE)).runs] == [run.job_id]
+    assert not (await walk.call("ann", "ListScheduleRuns", schedule_id=SCHEDULE)).runs
+    assert (await walk.call("ann", "GetJob", job_id=run.job_id))[0] is grpc.StatusCode.NOT_FOUND
+    for name in CHANGE_SCHEDULE[::-1]:  # it is deleted last but one
+        if name != "DeleteSchedule":
+            assert not isinstance(await walk.call("bob", name, **of_schedule(name, SCHEDULE)), tuple), name
+    assert not isinstance(await walk.call("bob", "DeleteSchedule", schedule_id=SCHEDULE), tuple)
+    assert (await walk.call("ann", "GetSchedule", schedule_id=SCHEDULE)).schedule == mine
+
+
+async def test_lists_have_only_schedules_of_its_tenants(walk):
+    mine, theirs, whole = [await walk.call(who, "ListSchedules") for who in ("ann", "bob", "root")]
+    assert ({one.tenant for one in mine.schedules}, leaks(mine)) == ({OURS}, False)
+    assert {one.tenant for one in theirs.schedules} == {THEIRS}
+    assert [len(reply.schedules) for reply in (mine, theirs, whole)] == [2, 2, 4]
+    foreign, absent = [await walk.call("ann", "ListSchedules", tenant=tenant) for tenant in (THEIRS, NOBODYS)]
+    assert foreign == absent == type(mine)()
+    first = await walk.call("both", "ListSchedules", page_size=1)
+    assert not isinstance(await walk.call("both", "ListSchedules", page_size=1, page_token=first.next_page_token), tuple)
+    for other in ("ann", "root"):
+        answer = await walk.call(other, "ListSchedules", page_size=1, page_token=first.next_page_token)
+        assert answer[0] is grpc.StatusCode.INVALID_ARGUMENT
+    (route,) = (one for one in ROUTES if one.rpc.name == "ListSchedules")
+    status, body = await walk.rest("ann", route)
+    assert (status, leaks(body)) == (200, False)
+
+
+async def test_only_schedules_of_its_own_tenants_are_created(walk):
+    spec = {"job_type": TYPE, "cron": "0 3 * * *"}
+    made = await walk.call("ann", "CreateSchedule", schedule_id=f"{THEIRS}-only", spec=spec, paused=True)
+    assert made.schedule.tenant == OURS, "names are of a tenant, and nobody hears that another one has it"
+    foreign, absent = [
+        await walk.call("ann", "CreateSchedule", schedule_id=SCHEDULE, spec=spec, tenant=tenant) for tenant in (THEIRS, NOBODYS)
+    ]
+    assert foreign[0] is grpc.StatusCode.PERMISSION_DENIED
+    assert without(foreign, THEIRS) == without(absent, NOBODYS)
+    several = await walk.call("both", "CreateSchedule", schedule_id="new", spec=spec)
+    assert several[0] is grpc.StatusCode.PERMISSION_DENIED
+    assert "name one of them" in several[1]
+
+
+async def test_a_key_of_a_trigger_belongs_to_a_principal(walk):
+    ids = [
+        (await walk.call(who, "TriggerSchedule", schedule_id=SCHEDULE, tenant=OURS, request_id="one key")).run.job_id
+        for who in ("ann", "ann", "abe", "both")
+    ]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
+
+
+async def test_who_may_only_view_reads_schedules_without_payloads_and_changes_nothing(walk):
+    before = await _schedules(walk.system.planes)
+    seen = (await walk.call("viewer", "GetSchedule", schedule_id=SCHEDULE)).schedule
+    assert (seen.payload_hidden, seen.spec.WhichOneof("content"), seen.tenant) == (True, None, OURS)
+    for name in ("ListSchedules", "ListScheduleRuns"):
+        fields = {"schedule_id": SCHEDULE} if name == "ListScheduleRuns" else {}
+        assert not isinstance(await walk.call("viewer", name, **fields), tuple)
+    for name in (*CHANGE_SCHEDULE, "CreateSchedule"):
+        answer = await walk.call("viewer", name, **of_schedule(name, SCHEDULE))
+        assert answer[0] is grpc.StatusCode.PERMISSION_DENIED, name
+        (route,) = (one for one in ROUTES if one.rpc.name == name)
+        fields = {} if name == "CreateSchedule" else {"schedule_id": SCHEDULE}
+        assert (await walk.rest("viewer", route, **fields))[0] == 403
+    assert await _schedules(walk.system.planes) == before

@@ -1,4 +1,4 @@
-"""Handlers whose process kills itself at one step of a release: the one that the file `kill.at` beside this module names.
+"""Handlers whose process kills itself at one step of a release, or of sending scheduled jobs: that which the file `kill.at` here names.
 
 LEASED: the jobs are leased, nothing is published. PUBLISHED: their copies are durable, and the ledger does not know. FINALISED: the ledger
 knows, and nobody else does. It dies when SO_MANY jobs have taken the step. Its leases are short, so that the next process need not wait.
@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from controlplane.finaliser import Finaliser
 from sickbay import Job, handler
-from sickbay.adapters.sql import quarantine_store
+from sickbay.adapters.sql import quarantine_store, scheduled_jobs
 from sickbay.adapters.sql.quarantine_store import SqlQuarantineStore
+from sickbay.adapters.sql.scheduled_jobs import SqlScheduledJobs
 from sickbay.domain.queries import ReleaseLease
 
 SO_MANY: Final = 40
@@ -54,10 +55,11 @@ async def unused(_: Job) -> None:
 
 
 if STEP.exists():
-    quarantine_store.LEASE_MS = LEASE_MS  # type: ignore[misc]
+    quarantine_store.LEASE_MS = scheduled_jobs.LEASE_MS = LEASE_MS  # type: ignore[misc]
     match STEP.read_text():
         case "LEASED":
             SqlQuarantineStore.lease_parked = killing(SqlQuarantineStore.lease_parked, answers=True)  # type: ignore[assignment,method-assign]
+            SqlScheduledJobs.lease_due = killing(SqlScheduledJobs.lease_due, answers=True)  # type: ignore[assignment,method-assign]
         case "PUBLISHED":
             Finaliser.mark_released = killing(Finaliser.mark_released, before=True)  # type: ignore[assignment,method-assign]
         case "FINALISED":

@@ -1,4 +1,4 @@
-"""A system with access control in which two tenants have jobs in every state, groups, incidents and breakers.
+"""A system with access control in which two tenants have jobs in every state, groups, incidents, breakers and schedules.
 
 Everything of the tenant `bbb` has that word in it, so that a reply of anybody else in which it occurs has leaked something.
 """
@@ -17,17 +17,21 @@ from sickbay.domain.audit import AuditEntry
 from sickbay.domain.breaker import Action, BreakerKey, Command
 from sickbay.domain.job import JobEvent, JobState
 from sickbay.domain.result import Result
+from sickbay.domain.schedule import Schedule, ScheduleKey, ScheduleSpec, Timing
+from sickbay.domain.schedule_changes import new_schedule
 from sickbay.runtime.parts import ControlPlaneParts, JobApiParts
 from sickbay.server.access.control import Access
 from sickbay.server.endpoints import Address, Endpoints
 from tests.support.incident_snapshots import Patient
 from tests.support.known_callers import KnownCallers
-from tests.support.ledger_events import cancelled, parked, quarantined, queued, retrying, running, succeeded
+from tests.support.ledger_events import cancelled, parked, quarantined, queued, retrying, running, scheduled, succeeded
 
 OURS: Final = "aaa"
 THEIRS: Final = "bbb"
 NOBODYS: Final = "ccc"
 TYPE: Final = "email"
+SCHEDULE: Final = "nightly"
+"""The name of a schedule that each of them has."""
 _BOTH: Final = frozenset({Role.SUBMIT, Role.OPERATE})
 
 PRINCIPALS: Final = {
@@ -69,6 +73,7 @@ def jobs_of(tenant: str, now: int) -> list[JobEvent]:
 
     done = succeeded(f"{tenant}-succeeded", **words())
     return [
+        scheduled(f"{tenant}-scheduled", run_at=now + 3_600_000, **words()),
         queued(f"{tenant}-queued", **words()),
         running(f"{tenant}-running", **words()),
         retrying(f"{tenant}-retrying", **words()),
@@ -78,6 +83,12 @@ def jobs_of(tenant: str, now: int) -> list[JobEvent]:
         cancelled(f"{tenant}-cancelled", **words()),
         JobEvent(replace(done.job, job_id=f"{tenant}-discarded"), JobState.DISCARDED, now, actor=f"{tenant}-ada"),
     ]
+
+
+def schedules_of(tenant: str, now: int) -> list[Schedule]:
+    """Paused ones, so that nothing fires: one of the same name as those of other tenants, and one that only this tenant has."""
+    spec = ScheduleSpec(TYPE, Timing(cron="0 3 * * *"), f'{{"secret":"{tenant}"}}'.encode(), description=f"of {tenant}")
+    return [new_schedule(ScheduleKey(tenant, name), spec, now, paused_by=f"{tenant}-ada") for name in (SCHEDULE, f"{tenant}-only")]
 
 
 @asynccontextmanager
@@ -90,6 +101,8 @@ async def serve_both(api: JobApiParts, plane: ControlPlaneParts) -> AsyncIterato
             held = Command(Action.FORCE_OPEN, by=f"{tenant}-ada", why=f"they are {tenant}")
             await plane.breakers.command(key, held)
         await plane.writer.apply(jobs_of(tenant, plane.clock()))
+        for one in schedules_of(tenant, plane.clock()):
+            await plane.schedules.create_schedule(one)
     incidents = {}
     for tenant in (OURS, THEIRS, "default"):
         patient = Patient("sms", tenant)

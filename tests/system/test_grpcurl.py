@@ -20,6 +20,7 @@ OWN = {
         "sickbay.breakers.v1.BreakerService",
         "sickbay.jobs.v1.QuarantineService",
         "sickbay.jobs.v1.ScheduledJobService",
+        "sickbay.schedules.v1.ScheduleService",
     ],
 }
 

@@ -1,4 +1,7 @@
-"""kill -9 at each step of a fast release: leased, published, finalised. Nothing is lost, and each job comes to its end."""
+"""kill -9 at each step of a fast release: leased, published, finalised. Nothing is lost, and each job comes to its end.
+
+Also while jobs that were to run later are sent, which takes the same steps.
+"""
 
 from __future__ import annotations
 
@@ -43,3 +46,28 @@ def test_300_parked_jobs_whose_release_is_killed_at_each_of_its_steps_all_succee
     assert not twice, "no process ran a job twice: it drops the second copy"
     assert max(done.values()) <= 1 + len(STEPS)
     assert told == sum(job["duplicates"] for job in shown)
+
+
+def test_jobs_that_are_due_while_who_sends_them_is_killed_at_each_step_all_succeed(own_clinic: Clinic, start: Callable[..., Product]):
+    """They become due while nothing runs."""
+    folder = own_clinic.folder
+    shutil.copy(KILLING, folder / KILLING.name)
+    product = start(folder, ENV).ready()
+    with Clients(product) as sickbay:
+        body = {"jobs": [{"jobType": "later", "payload": {"number": number}, "delaySeconds": 2} for number in range(JOBS)]}
+        jobs = [result["jobId"] for result in sickbay.api.post("/jobs:batch", json=body).json()["results"]]
+        sickbay.wait_until_known(*jobs)
+        assert sickbay.job(jobs[0])["state"] == "SCHEDULED"
+    product.stop()
+    for step in STEPS:
+        (folder / "kill.at").write_text(step)
+        assert start(folder, ENV).wait() == -SIGKILL, f"it killed itself: {step}"
+    (folder / "kill.at").unlink()
+    with Clients(start(folder, ENV).ready()) as sickbay:
+        sickbay.wait_all(jobs, "SUCCEEDED")
+        assert {sickbay.job(job_id)["generation"] for job_id in jobs} == {1}
+    done = Counter(run.job for run in own_clinic.runs(what="done"))
+    assert done.keys() == set(jobs)
+    twice = {job_id for job_id, count in Counter((run.pid, run.job) for run in own_clinic.runs(what="done")).items() if count > 1}
+    assert not twice, "no process ran a job twice: it drops the second copy"
+    assert max(done.values()) <= 1 + len(STEPS)

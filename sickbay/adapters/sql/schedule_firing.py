@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Text, and_, bindparam, exists, literal, literal_column, select, update
+from sqlalchemy import BigInteger, ColumnElement, Text, and_, bindparam, column, literal_column, or_, select, update, values
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sickbay.adapters.sql.change_feed import ChangeFeed
@@ -39,17 +39,22 @@ _s: Final = schedules.c
 _r: Final = schedule_runs.c
 UNSETTLED: Final = _r.settled == literal_column("0", BigInteger)
 """As in the partial index, so that it is used."""
+_HAS_NEXT: Final = _s.next_at.is_not(None)
 _MANUAL: Final = _r.trigger == literal_column(f"'{Trigger.MANUAL.value}'", Text)
 _STATES: Final = [state.value for state in sorted(UNFINISHED)]
 _HOLDS_UP: Final = and_(UNSETTLED, _r.job_state.in_(_STATES), _r.trigger != Trigger.BACKFILL.value)
-_RUNNING: Final = (
-    exists()
+_UNFINISHED_JOB: Final = (
+    select(literal_column("1", BigInteger))
     .where(_r.tenant == _s.tenant, _r.schedule_id == _s.schedule_id, _HOLDS_UP)
     .where(jobs.c.job_id == _r.job_id, jobs.c.state.in_(_STATES))
+    .limit(1)
     .correlate(schedules)
+    .scalar_subquery()
 )
-"""Whether a job of a schedule has not ended. Those of a backfill hold nothing up: they are for times past."""
-_WAIT_IS_OVER: Final = and_(_s.buffered_at.is_not(None), ~_RUNNING)
+"""Not EXISTS, which PostgreSQL may answer by a join with all jobs. Those of a backfill hold nothing up: they are for times past."""
+_RUNNING: Final = _UNFINISHED_JOB.is_not(None)
+"""Whether a job of a schedule has not ended."""
+_WAIT_IS_OVER: Final = and_(_s.buffered_at.is_not(None), _UNFINISHED_JOB.is_(None))
 _MOVE_ON: Final = (
     update(schedules)
     .where(_s.tenant == bindparam("of_tenant"), _s.schedule_id == bindparam("of_id"))
@@ -67,8 +72,11 @@ class ScheduleFiring:
         self.detached = store.detached
         self._feed = feed
         self._runs = RunWriter(store)
-        first = select(_s.next_at).where(_s.next_at.is_not(None)).order_by(_s.next_at).limit(1).scalar_subquery()
-        at_once = exists().where(_was_set_back(store.wall_time)) | exists().where(_WAIT_IS_OVER)
+        # Not `min` or EXISTS: each is the first entry of an index, whatever PostgreSQL believes of the tables.
+        first = select(_s.next_at).where(_HAS_NEXT).order_by(_s.next_at).limit(1).scalar_subquery()
+        latest = select(_s.looked_at).where(_HAS_NEXT).order_by(_s.looked_at.desc()).limit(1).scalar_subquery()
+        waits = select(_s.buffered_at).where(_WAIT_IS_OVER).order_by(_s.buffered_at).limit(1).scalar_subquery()
+        at_once = or_(latest > store.wall_time + SET_BACK_MS, waits.is_not(None))
         self._next = select((first - store.wall_time).label("ahead_ms"), at_once.label("at_once"))
 
     @detached
@@ -168,10 +176,6 @@ async def find(connection: AsyncConnection, key: ScheduleKey, *, for_update: boo
     return found
 
 
-def _was_set_back(now: ColumnElement[int]) -> ColumnElement[bool]:
-    return and_(_s.next_at.is_not(None), _s.looked_at > now + SET_BACK_MS)
-
-
 async def _due(connection: AsyncConnection, now: int, limit: int) -> Sequence[Schedule]:
     """Lock schedules that have something to do. Half of them are those due last, so that those with much to make up for hold up nobody."""
     found: dict[ScheduleKey, Schedule] = {}
@@ -184,10 +188,10 @@ async def _due(connection: AsyncConnection, now: int, limit: int) -> Sequence[Sc
             found[schedule.key] = found_anew(schedule, now) if row.looked_at > now + SET_BACK_MS else schedule
         return len(rows)
 
-    is_due, at = _s.next_at <= now, literal(now, BigInteger)
+    is_due = _s.next_at <= now
     if await add(is_due, _s.next_at, (limit + 1) // 2) == (limit + 1) // 2:
         await add(is_due, _s.next_at.desc(), limit // 2 or 1)
-    await add(_was_set_back(at), _s.looked_at, limit)
+    await add(and_(_HAS_NEXT, _s.looked_at > now + SET_BACK_MS), _s.looked_at, limit)
     await add(_WAIT_IS_OVER, _s.buffered_at, limit)
     return list(found.values())[:limit]
 
@@ -216,11 +220,12 @@ async def _taken(connection: AsyncConnection, decided: Sequence[tuple[Schedule, 
     asked |= {(schedule.key, run.tick_at) for schedule, decision in decided for run in decision.others}
     if not asked:
         return ()
-    of_these = (_r.tenant.in_({key.tenant for key, _ in asked}), _r.schedule_id.in_({key.schedule_id for key, _ in asked}))
-    ticks = [tick_at for _, tick_at in asked]
-    query = select(_r.tenant, _r.schedule_id, _r.tick_at)
-    rows = await connection.execute(query.where(*of_these, _r.tick_at.between(min(ticks), max(ticks)), _r.kind == WITH_JOB))
-    return {(ScheduleKey(row.tenant, row.schedule_id), row.tick_at) for row in rows} & asked
+    places = [(*key, tick_at) for key, tick_at in sorted(asked)]
+    times = values(column("tenant", Text), column("schedule_id", Text), column("tick_at", BigInteger), name="times").data(places).cte()
+    of_time = and_(_r.tenant == times.c.tenant, _r.schedule_id == times.c.schedule_id, _r.tick_at == times.c.tick_at, _r.kind == WITH_JOB)
+    job = select(_r.job_id).where(of_time).correlate(times).scalar_subquery()
+    rows = await connection.execute(select(times).where(job.is_not(None)))
+    return {(ScheduleKey(row.tenant, row.schedule_id), row.tick_at) for row in rows}
 
 
 async def _known(connection: AsyncConnection, wanted: Sequence[RunJob]) -> Mapping[Name, ScheduleRun]:

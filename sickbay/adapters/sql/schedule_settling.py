@@ -26,8 +26,13 @@ _r: Final = schedule_runs.c
 _PLACE: Final = (_r.tenant, _r.schedule_id, _r.job_state, _r.job_id)
 """The order of the index of unsettled runs."""
 _WITH_JOBS: Final = select(
-    *schedule_runs.c, jobs.c.state.label("now_state"), jobs.c.updated_at.label("now_at"), jobs.c.code.label("now_code")
-).select_from(schedule_runs.outerjoin(jobs, jobs.c.job_id == _r.job_id))
+    *schedule_runs.c,
+    *(
+        select(jobs.c[name]).where(jobs.c.job_id == _r.job_id).scalar_subquery().label(f"now_{name}")
+        for name in ("state", "updated_at", "code")
+    ),
+)
+"""Not a join, which PostgreSQL may make with all jobs."""
 _SETTLE: Final = (
     update(schedule_runs)
     .where(
@@ -131,7 +136,7 @@ def _after(row: AnyRow, now: int) -> ScheduleRun:
     if row.now_state is None:
         return replace(run, ended_at=now)
     state = JobState(row.now_state)
-    return replace(run, job_state=state, ended_at=row.now_at if state.is_final else 0)
+    return replace(run, job_state=state, ended_at=row.now_updated_at if state.is_final else 0)
 
 
 def _values(row: AnyRow, run: ScheduleRun) -> dict[str, Any]:

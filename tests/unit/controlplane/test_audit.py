@@ -137,6 +137,46 @@ async def test_an_action_on_a_job_has_its_tenant_and_states_and_never_a_payload(
         assert {change.actor for change in record if change.actor} == {"olga"}
 
 
+async def test_each_action_on_a_schedule_is_an_entry_and_refused_ones_are_too():
+    async with plane() as served:
+        spec = {"jobType": "report", "cron": "0 3 * * *", "payload": {"password": "hunter2"}}
+
+        async def call(method, path, who="olga", **body):
+            headers = served.as_(who) | ({"idempotency-key": "k"} if "trigger" in path else {})
+            sends = {} if method == "DELETE" else {"json": body}
+            return (await served.rest.request(method, f"/schedules{path}", headers=headers, **sends)).status_code
+
+        assert await call("POST", "", scheduleId="nightly", tenant="acme", spec=spec, by="ceo") == 200
+        assert await call("PUT", "/nightly?tenant=acme", spec={**spec, "timezone": "Europe/Berlin"}) == 200
+        assert await call("POST", "/nightly/pause?tenant=acme", note="holiday") == 200
+        assert await call("POST", "/nightly/resume?tenant=acme") == 200
+        assert await call("POST", "/nightly/trigger?tenant=acme") == 200
+        past = {"startAt": "2020-01-01T00:00:00Z", "endAt": "2020-01-03T00:00:00Z"}
+        assert await call("POST", "/nightly/backfill?tenant=acme", **past) == 200
+        assert await call("DELETE", "/nightly?tenant=acme", "shop") == 403
+        assert await call("GET", "/nightly?tenant=acme", "shop") == 403, "who submits sees jobs, not schedules"
+        assert await call("DELETE", "/nightly?tenant=acme") == 200
+        await served.entry(9)
+        found = sorted(await served.entries(), key=lambda one: (one.result, one.time.ToMilliseconds(), one.action))
+        refused = [one for one in found if one.result != "OK"]
+        done = {one.action: one for one in found if one.result == "OK"}
+        assert {(one.principal, one.result) for one in refused} == {("shop", "PERMISSION_DENIED")}
+        assert {one.action for one in refused} == {"DeleteSchedule", "GetSchedule"}
+        assert {(one.target_kind, one.target, one.tenant, one.principal) for one in done.values()} == {
+            ("schedule", "nightly", "acme", "olga")
+        }
+        told = {action: (one.before, one.after) for action, one in done.items()}
+        assert told["CreateSchedule"][1].startswith("ACTIVE, job_type=report, payload_json=(22 characters), ")
+        assert told["UpdateSchedule"] == ("ACTIVE, timezone=UTC", "ACTIVE, timezone=Europe/Berlin")
+        assert told["PauseSchedule"] == ("ACTIVE", "PAUSED")
+        assert told["ResumeSchedule"] == ("PAUSED", "ACTIVE")
+        assert told["TriggerSchedule"][1].startswith("job ")
+        assert told["BackfillSchedule"] == ("", "2 jobs")
+        assert told["DeleteSchedule"][1] == "deleted"
+        assert (done["CreateSchedule"].claimed_actor, done["PauseSchedule"].note) == ("ceo", "holiday")
+        assert "hunter2" not in str(found)
+
+
 async def test_refused_calls_of_every_kind_are_entries():
     async with plane() as served:
         await a_breaker(served.backends)

@@ -94,7 +94,8 @@ class ScheduledJobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RunScheduledJob(self, request, context):
-        """Runs a SCHEDULED job now: it is QUEUED when this returns. The errors of UpdateScheduledJob.
+        """Runs a SCHEDULED job now: it is QUEUED when this returns. The errors of UpdateScheduledJob:
+        ABORTED, NOT_FOUND and FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,7 +103,8 @@ class ScheduledJobServiceServicer:
 
     def CancelScheduledJob(self, request, context):
         """Cancels a SCHEDULED job; once this returns it does not run any more. Does the same as JobService.CancelJob, and also where the Job API
-        has no DATABASE_URL. The errors of UpdateScheduledJob; cancelling a job that was cancelled before it was due succeeds.
+        has no DATABASE_URL. The errors of UpdateScheduledJob: ABORTED, NOT_FOUND and FAILED_PRECONDITION; cancelling a job that was cancelled
+        before it was due succeeds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,10 +46,13 @@ class ScheduledJobServiceStub:
     NOT_FOUND if the job is not (or no longer) SCHEDULED, FAILED_PRECONDITION if it is being sent to the workers right now.
     """
     RunScheduledJob: _grpc.UnaryUnaryMultiCallable[_scheduled_job_service_pb2.RunScheduledJobRequest, _scheduled_job_service_pb2.RunScheduledJobResponse]
-    """Runs a SCHEDULED job now: it is QUEUED when this returns. The errors of UpdateScheduledJob."""
+    """Runs a SCHEDULED job now: it is QUEUED when this returns. The errors of UpdateScheduledJob:
+    ABORTED, NOT_FOUND and FAILED_PRECONDITION.
+    """
     CancelScheduledJob: _grpc.UnaryUnaryMultiCallable[_scheduled_job_service_pb2.CancelScheduledJobRequest, _scheduled_job_service_pb2.CancelScheduledJobResponse]
     """Cancels a SCHEDULED job; once this returns it does not run any more. Does the same as JobService.CancelJob, and also where the Job API
-    has no DATABASE_URL. The errors of UpdateScheduledJob; cancelling a job that was cancelled before it was due succeeds.
+    has no DATABASE_URL. The errors of UpdateScheduledJob: ABORTED, NOT_FOUND and FAILED_PRECONDITION; cancelling a job that was cancelled
+    before it was due succeeds.
     """
 
 @_typing.type_check_only
@@ -70,10 +73,13 @@ class ScheduledJobServiceAsyncStub(ScheduledJobServiceStub):
     NOT_FOUND if the job is not (or no longer) SCHEDULED, FAILED_PRECONDITION if it is being sent to the workers right now.
     """
     RunScheduledJob: _aio.UnaryUnaryMultiCallable[_scheduled_job_service_pb2.RunScheduledJobRequest, _scheduled_job_service_pb2.RunScheduledJobResponse]  # type: ignore[assignment]
-    """Runs a SCHEDULED job now: it is QUEUED when this returns. The errors of UpdateScheduledJob."""
+    """Runs a SCHEDULED job now: it is QUEUED when this returns. The errors of UpdateScheduledJob:
+    ABORTED, NOT_FOUND and FAILED_PRECONDITION.
+    """
     CancelScheduledJob: _aio.UnaryUnaryMultiCallable[_scheduled_job_service_pb2.CancelScheduledJobRequest, _scheduled_job_service_pb2.CancelScheduledJobResponse]  # type: ignore[assignment]
     """Cancels a SCHEDULED job; once this returns it does not run any more. Does the same as JobService.CancelJob, and also where the Job API
-    has no DATABASE_URL. The errors of UpdateScheduledJob; cancelling a job that was cancelled before it was due succeeds.
+    has no DATABASE_URL. The errors of UpdateScheduledJob: ABORTED, NOT_FOUND and FAILED_PRECONDITION; cancelling a job that was cancelled
+    before it was due succeeds.
     """
 
 class ScheduledJobServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -115,7 +121,9 @@ class ScheduledJobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduled_job_service_pb2.RunScheduledJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduled_job_service_pb2.RunScheduledJobResponse, _abc.Awaitable[_scheduled_job_service_pb2.RunScheduledJobResponse]]:
-        """Runs a SCHEDULED job now: it is QUEUED when this returns. The errors of UpdateScheduledJob."""
+        """Runs a SCHEDULED job now: it is QUEUED when this returns. The errors of UpdateScheduledJob:
+        ABORTED, NOT_FOUND and FAILED_PRECONDITION.
+        """
 
     @_abc_1.abstractmethod
     def CancelScheduledJob(
@@ -124,7 +132,8 @@ class ScheduledJobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scheduled_job_service_pb2.CancelScheduledJobResponse, _abc.Awaitable[_scheduled_job_service_pb2.CancelScheduledJobResponse]]:
         """Cancels a SCHEDULED job; once this returns it does not run any more. Does the same as JobService.CancelJob, and also where the Job API
-        has no DATABASE_URL. The errors of UpdateScheduledJob; cancelling a job that was cancelled before it was due succeeds.
+        has no DATABASE_URL. The errors of UpdateScheduledJob: ABORTED, NOT_FOUND and FAILED_PRECONDITION; cancelling a job that was cancelled
+        before it was due succeeds.
         """
 
 def add_ScheduledJobServiceServicer_to_server(servicer: ScheduledJobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

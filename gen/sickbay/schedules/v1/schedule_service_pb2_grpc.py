@@ -159,7 +159,8 @@ class ScheduleServiceServicer:
 
     def BackfillSchedule(self, request, context):
         """Submits a job for each time of a schedule from `start_time` to before `end_time`, both in the past, except those for which there was one
-        already. At most 1,000 in a call: INVALID_ARGUMENT says how many there are, and how to split them. All of them are submitted at once, whatever the overlap
+        already. At most 1,000 in a call: INVALID_ARGUMENT says how many there are, and how to split them.
+        All of them are submitted at once, whatever the overlap
         policy and the state. Repeating it is harmless. NOT_FOUND if the tenant has none with this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

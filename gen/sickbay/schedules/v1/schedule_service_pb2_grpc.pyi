@@ -65,7 +65,8 @@ class ScheduleServiceStub:
     """Submits a job of a schedule now, whatever its times, its state and its overlap policy. NOT_FOUND if the tenant has none with this id."""
     BackfillSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_service_pb2.BackfillScheduleRequest, _schedule_service_pb2.BackfillScheduleResponse]
     """Submits a job for each time of a schedule from `start_time` to before `end_time`, both in the past, except those for which there was one
-    already. At most 1,000 in a call: INVALID_ARGUMENT says how many there are, and how to split them. All of them are submitted at once, whatever the overlap
+    already. At most 1,000 in a call: INVALID_ARGUMENT says how many there are, and how to split them.
+    All of them are submitted at once, whatever the overlap
     policy and the state. Repeating it is harmless. NOT_FOUND if the tenant has none with this id.
     """
     ListScheduleRuns: _grpc.UnaryUnaryMultiCallable[_schedule_service_pb2.ListScheduleRunsRequest, _schedule_service_pb2.ListScheduleRunsResponse]
@@ -108,7 +109,8 @@ class ScheduleServiceAsyncStub(ScheduleServiceStub):
     """Submits a job of a schedule now, whatever its times, its state and its overlap policy. NOT_FOUND if the tenant has none with this id."""
     BackfillSchedule: _aio.UnaryUnaryMultiCallable[_schedule_service_pb2.BackfillScheduleRequest, _schedule_service_pb2.BackfillScheduleResponse]  # type: ignore[assignment]
     """Submits a job for each time of a schedule from `start_time` to before `end_time`, both in the past, except those for which there was one
-    already. At most 1,000 in a call: INVALID_ARGUMENT says how many there are, and how to split them. All of them are submitted at once, whatever the overlap
+    already. At most 1,000 in a call: INVALID_ARGUMENT says how many there are, and how to split them.
+    All of them are submitted at once, whatever the overlap
     policy and the state. Repeating it is harmless. NOT_FOUND if the tenant has none with this id.
     """
     ListScheduleRuns: _aio.UnaryUnaryMultiCallable[_schedule_service_pb2.ListScheduleRunsRequest, _schedule_service_pb2.ListScheduleRunsResponse]  # type: ignore[assignment]
@@ -202,7 +204,8 @@ class ScheduleServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_schedule_service_pb2.BackfillScheduleResponse, _abc.Awaitable[_schedule_service_pb2.BackfillScheduleResponse]]:
         """Submits a job for each time of a schedule from `start_time` to before `end_time`, both in the past, except those for which there was one
-        already. At most 1,000 in a call: INVALID_ARGUMENT says how many there are, and how to split them. All of them are submitted at once, whatever the overlap
+        already. At most 1,000 in a call: INVALID_ARGUMENT says how many there are, and how to split them.
+        All of them are submitted at once, whatever the overlap
         policy and the state. Repeating it is harmless. NOT_FOUND if the tenant has none with this id.
         """
 
