@@ -92,7 +92,7 @@ class ScheduleApi(ScheduleServiceServicer):
     async def UpdateSchedule(self, request: pb.UpdateScheduleRequest, context: Any) -> pb.UpdateScheduleResponse:
         """See the contract."""
         principal = principal_of(context)
-        key, etag = contract.key_of(request, principal), parse.etag(request.etag)
+        key, etag = _named(request, context), parse.etag(request.etag)
         parse.actor(request.actor, principal)
         spec, now = contract.required_spec(request), await self._schedules.now()
 
@@ -116,7 +116,7 @@ class ScheduleApi(ScheduleServiceServicer):
     @detached
     async def DeleteSchedule(self, request: pb.DeleteScheduleRequest, context: Any) -> pb.DeleteScheduleResponse:
         """See the contract."""
-        key, etag = contract.key_of(request, principal_of(context)), parse.etag(request.etag)
+        key, etag = _named(request, context), parse.etag(request.etag)
         before = await self._schedules.get_schedule(key)
         self._note(context, before, None)
         if self._may_be_in_code(before):
@@ -129,7 +129,7 @@ class ScheduleApi(ScheduleServiceServicer):
     async def PauseSchedule(self, request: pb.PauseScheduleRequest, context: Any) -> pb.PauseScheduleResponse:
         """See the contract."""
         principal = principal_of(context)
-        key, etag, by = contract.key_of(request, principal), parse.etag(request.etag), parse.actor(request.actor, principal)
+        key, etag, by = _named(request, context), parse.etag(request.etag), parse.actor(request.actor, principal)
         note = contract.note(request.note)
         after = await self._change(key, lambda before, _: paused(before, note, by), etag, context)
         return pb.PauseScheduleResponse(schedule=self._replies.of(after, principal, after.updated_at))
@@ -138,7 +138,7 @@ class ScheduleApi(ScheduleServiceServicer):
     async def ResumeSchedule(self, request: pb.ResumeScheduleRequest, context: Any) -> pb.ResumeScheduleResponse:
         """See the contract."""
         principal = principal_of(context)
-        key, etag = contract.key_of(request, principal), parse.etag(request.etag)
+        key, etag = _named(request, context), parse.etag(request.etag)
         parse.actor(request.actor, principal)
         after = await self._change(key, resumed, etag, context)
         return pb.ResumeScheduleResponse(schedule=self._replies.of(after, principal, await self._schedules.now()))
@@ -147,9 +147,8 @@ class ScheduleApi(ScheduleServiceServicer):
     async def TriggerSchedule(self, request: pb.TriggerScheduleRequest, context: Any) -> pb.TriggerScheduleResponse:
         """See the contract."""
         principal = principal_of(context)
-        key = contract.key_of(request, principal)
+        key = _named(request, context)
         wanted = contract.manual_run(request, await self._schedules.now(), principal)
-        notes_of(context).tenant = key.tenant
         (run,) = filter(None, await self._schedules.submit_runs(key, [wanted]))  # which returns a MANUAL run even if it is not new
         notes_of(context).after = f"job {run.job_id}"
         self._on_submitted()
@@ -159,9 +158,8 @@ class ScheduleApi(ScheduleServiceServicer):
     async def BackfillSchedule(self, request: pb.BackfillScheduleRequest, context: Any) -> pb.BackfillScheduleResponse:
         """See the contract."""
         principal = principal_of(context)
-        key, by, now = contract.key_of(request, principal), parse.actor(request.actor, principal), await self._schedules.now()
+        key, by, now = _named(request, context), parse.actor(request.actor, principal), await self._schedules.now()
         start, end = contract.backfill_window(request, now)
-        notes_of(context).tenant = key.tenant
         found = await self._schedules.get_schedule(key)
         ticks = backfill_times(found.spec.timing, start, end)
         if request.validate_only:
@@ -214,7 +212,13 @@ class ScheduleApi(ScheduleServiceServicer):
     def _note(self, context: Any, before: Schedule | None, after: Schedule | None) -> None:
         notes = notes_of(context)
         notes.before, notes.after = schedule_change(before, after)
-        notes.tenant = next((one.key.tenant for one in (before, after) if one is not None), notes.tenant)
+
+
+def _named(request: contract.Named, context: Any) -> ScheduleKey:
+    """Which schedule an action is about; its tenant is noted for the audit log."""
+    key = contract.key_of(request, principal_of(context))
+    notes_of(context).tenant = key.tenant
+    return key
 
 
 def _in_code(schedule: Schedule, advice: str) -> FailedPrecondition:

@@ -10,10 +10,11 @@ import first_handler
 import idempotent_effect
 import pytest
 import retries_and_errors
+import scheduled
 import shared_client
 
 from sickbay import JobError
-from sickbay.testing import System, make_job, run
+from sickbay.testing import System, make_job, run, start_system
 
 pytest_plugins = ["sickbay.testing.pytest_plugin"]
 
@@ -85,3 +86,12 @@ def test_a_depot_that_is_closed_for_a_moment(sickbay_system: System) -> None:
     assert sickbay_system.job(job).state == "RETRYING"
     sickbay_system.advance(6)
     assert sickbay_system.job(job).state == "SUCCEEDED"
+
+
+def test_a_report_is_made_every_night(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its schedule is there from the start, and its time comes when the clock is moved."""
+    with start_system([scheduled.make_report]) as system:
+        system.drain()
+        assert capsys.readouterr().out == ""
+        system.advance(2 * 86_400)
+    assert capsys.readouterr().out.count("the report of ") == 2

@@ -15,8 +15,10 @@ from typing import Final, Protocol
 
 from sickbay.client.errors import SickbayError as ClientError
 from sickbay.client.payload import named, payload_text
+from sickbay.client.when import set_run_time
 from sickbay.contract.payload import checked_text
 from sickbay.contract.requests import Submission
+from sickbay.contract.times import run_time
 from sickbay.domain.errors import InvalidArgument, ResourceExhausted, SickbayError, SubmitError, Unavailable
 from sickbay.domain.follow_up import FollowUp, NewFollowUp
 from sickbay.domain.job import NAME_PATTERN, is_name
@@ -25,6 +27,7 @@ from sickbay.domain.priority import Priority
 from sickbay.domain.queries import Accepted
 from sickbay.handlers.call import outcome_of_error
 from sickbay.handlers.registry import HandlerSpec
+from sickbay.jobs.v1.job_service_pb2 import SubmitJobRequest
 
 SHUTTING_DOWN: Final = "this worker is stopping, and the run will be repeated"
 
@@ -108,7 +111,27 @@ def valid(asked: NewFollowUp) -> Submission:
             raise SubmitError("INVALID_FIELD", f"the {what} must match {NAME_PATTERN}, not {name!r:.100}", kind=OutcomeKind.DATA)
     if asked.priority not in set(Priority):
         raise SubmitError("INVALID_FIELD", f"the priority must be HIGH, NORMAL or LOW, not {asked.priority!r:.100}", kind=OutcomeKind.DATA)
-    return Submission(job_type, asked.tenant, payload, asked.request_id, priority=Priority(asked.priority))
+    delay_ms, run_at = _run_time(asked)
+    return Submission(
+        job_type,
+        asked.tenant,
+        payload,
+        asked.request_id,
+        priority=Priority(asked.priority),
+        delay_ms=delay_ms or 0,
+        run_at=run_at or 0,
+        is_follow_up=True,
+    )
+
+
+def _run_time(asked: NewFollowUp) -> tuple[int | None, int | None]:
+    """When it is to run, as a request of a client is read."""
+    request = SubmitJobRequest()
+    try:
+        set_run_time(request, asked.delay, asked.run_at)
+        return run_time(request)
+    except (ClientError, InvalidArgument) as error:
+        raise SubmitError("INVALID_FIELD", error, kind=OutcomeKind.DATA) from None
 
 
 def submit_error(error: SickbayError) -> SubmitError:

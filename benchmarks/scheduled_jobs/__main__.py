@@ -52,6 +52,7 @@ async def measure(stack: str, folder: Path, scale: float) -> None:
         without = await idle_s(system, IDLE_S * min(1, scale))
         await system.submit(_later("others", count))
         await system.until_in_state("SCHEDULED", count)
+        await system.analyze()
         beside = await idle_s(system, IDLE_S * min(1, scale))
         print(
             f"c: idle, the control plane uses {beside:.2f} s of CPU in a minute with {count:,} scheduled jobs, {without:.2f} s without: "

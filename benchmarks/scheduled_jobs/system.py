@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import asyncpg  # type: ignore[import-untyped]  # it ships none
 import grpc
 import psutil
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -55,8 +56,11 @@ class Batch:
 class System:
     """A running system."""
 
-    def __init__(self, jobs: grpc.aio.Channel, plane: grpc.aio.Channel, processes: Mapping[str, psutil.Process], starts: Path) -> None:
-        """Over these channels; `starts` is the file that hears of every run."""
+    def __init__(
+        self, jobs: grpc.aio.Channel, plane: grpc.aio.Channel, processes: Mapping[str, psutil.Process], starts: Path, database: str = ""
+    ) -> None:
+        """Over these channels; `starts` is the file that hears of every run, `database` the URL of its PostgreSQL, if it has one."""
+        self._database = database
         self._jobs: Any = JobServiceStub(jobs)
         self._plane: Any = BreakerServiceStub(plane)
         self._processes = processes
@@ -66,6 +70,13 @@ class System:
         """CPU seconds so far of the processes of these names, of those that there are."""
         times = [process.cpu_times() for name, process in self._processes.items() if name in {*names, WHOLE}]
         return float(sum(one.user + one.system for one in times))
+
+    async def analyze(self) -> None:
+        """What PostgreSQL's autovacuum does within a minute; it may be off where tests run."""
+        if self._database:
+            connection = await asyncpg.connect(self._database)
+            await connection.execute("ANALYZE jobs")
+            await connection.close()
 
     async def submit(self, batch: Batch) -> None:
         """Several batches at a time; returns when all are durable."""
@@ -125,7 +136,7 @@ async def distributed(folder: Path) -> AsyncIterator[System]:
         ready = [(await one.said(_READY))[0][0] for one in children]
         jobs, plane = await stack.enter_async_context(_connected(ready[0], ready[1]))
         processes = {name: psutil.Process(one.pid) for name, one in zip(names, children, strict=True)}
-        yield System(jobs, plane, processes, folder / "starts")
+        yield System(jobs, plane, processes, folder / "starts", corner["DATABASE_URL"])
 
 
 @asynccontextmanager

@@ -52,7 +52,8 @@ class Submission:
     """A job to accept; `request_id` is the idempotency key, empty if there is none. `rejects`: not to be parked, but rejected.
 
     `principal` is the name of who submits it, empty while access control is off and for jobs that handlers submit. `tenants` are those of
-    which the principal may know. It is to run `delay_ms` later or at `run_at` (ms), at once if both are 0.
+    which the principal may know. It is to run `delay_ms` later or at `run_at` (ms), at once if both are 0. `is_follow_up`: a handler
+    submits it, whose next run may say another time and means the same job.
     """
 
     job_type: str
@@ -65,6 +66,7 @@ class Submission:
     tenants: Tenants = None
     delay_ms: int = 0
     run_at: int = 0
+    is_follow_up: bool = False
 
     @property
     def digest(self) -> bytes:
@@ -73,7 +75,7 @@ class Submission:
         The defaults add nothing, so keys that an earlier version has reserved stay valid; a payload begins with a brace.
         """
         urgency = "" if self.priority is Priority.NORMAL else f"{self.priority}\n"
-        later = f"{self.delay_ms}\n{self.run_at}\n" if self.delay_ms or self.run_at else ""
+        later = f"{self.delay_ms}\n{self.run_at}\n" if (self.delay_ms or self.run_at) and not self.is_follow_up else ""
         head = f"{self.tenant}\n{self.job_type}\n{urgency}{later}".encode()
         return hashlib.blake2b(head + self.payload_json, digest_size=16).digest()
 

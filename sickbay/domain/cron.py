@@ -31,6 +31,7 @@ ALIASES: Final = {
     "@hourly": "0 * * * *",
 }
 _FIRST_ORDINAL: Final = date(1970, 1, 1).toordinal()
+_HOURS: Final = 24
 _MOMENT: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _SINCE: Final = int(_MOMENT.timestamp())
 
@@ -138,7 +139,7 @@ def cron_of(expression: str) -> Cron:
         tuple(sorted(read.minutes)),
         tuple(sorted(read.seconds)),
         frozenset(read.months),
-        goes_on=any(field.startswith("*") for field in (second, minute, hour)),
+        goes_on=any(field.startswith("*") for field in (second, minute, hour)) or len(read.hours) == _HOURS,
         _read=read,
     )
 

@@ -123,9 +123,17 @@ def _step(field: CronField, term: str) -> FieldMistake | None:
         return FieldMistake(f"{term} has no number after /", f"write {start}/2 for every second one", f"{start or '*'}/2")
     if int(step) == 0:
         return FieldMistake(f"{term} has a step of 0", "write a step of 1 or more", start or "*")
+    return _needless_step(field, term, start, int(step))
+
+
+def _needless_step(field: CronField, term: str, start: str, step: int) -> FieldMistake | None:
+    """A step from which nothing follows."""
+    first, dash, last = start.partition("-")
+    if dash and first == last:
+        return FieldMistake(f"{term} is a range of one number with a step", f"write {first}, or a longer range", first)
     if start in {"L", "LW"}:
         return FieldMistake(f"{term} has a step", f"{start} is one day; leave out the step", start)
-    if int(step) > field.greatest and (start == "*" or start.isdigit()):
+    if step > field.greatest and (start == "*" or start.isdigit()):
         only = str(field.least) if start == "*" else start
         advice = (
             f"a step begins anew with each {_above(field)}; for other spans leave out the expression, and set an interval, or write {only}"

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 MAX_REQUEST_ID_CHARS: Final = 128
@@ -16,7 +17,8 @@ MAX_REQUEST_ID_CHARS: Final = 128
 class NewFollowUp:
     """What a handler asks for. `request_id` is the idempotency key.
 
-    `job_type` is its name, or an object of a class that has one and is the payload; `payload` is an object, or its JSON text.
+    `job_type` is its name, or an object of a class that has one and is the payload; `payload` is an object, or its JSON text. It is to run
+    `delay` seconds (or a timedelta) later, or at `run_at`, an aware datetime; at once if both are None.
     """
 
     job_type: Any
@@ -24,6 +26,8 @@ class NewFollowUp:
     tenant: str
     priority: str
     request_id: str = ""
+    delay: float | timedelta | None = None
+    run_at: datetime | None = None
 
 
 class FollowUp:

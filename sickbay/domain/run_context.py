@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from sickbay.domain.follow_up import FollowUp, NewFollowUp, Submit, request_id_of
@@ -163,19 +163,32 @@ class InRun:
         return datetime.fromtimestamp(run.deadline_ms / 1000, UTC) if run is not None and run.deadline_ms else None
 
     def submit(
-        self, job_type: Any, payload: Any = None, *, key: str = "", priority: Priority | str | None = None, tenant: str = ""
+        self,
+        job_type: Any,
+        payload: Any = None,
+        *,
+        key: str = "",
+        priority: Priority | str | None = None,
+        tenant: str = "",
+        delay: float | timedelta | None = None,
+        run_at: datetime | None = None,
     ) -> FollowUp:
         """Submit a follow-up job: `await job.submit(...)`, or `job.submit(...).result()` in a plain handler; both return its id.
 
         Takes what `submit` of the client takes. It is submitted once for all runs of this job in this generation: the n-th one of its type,
         or that with this `key`, is the same job again when a run is repeated. Tenant and priority are those of this job unless given. The
         run succeeds only when all are durable, awaited or not. Raises SubmitError if it is rejected, RuntimeError outside of a run.
+
+        `delay` (seconds, or a timedelta) or `run_at` (an aware datetime) let it run later. The time that was said first holds: it does not
+        move when a run is repeated.
         """
         job, run = cast("Job[Any]", self), context_of(self)
         if run is None or run.submit is None:
             raise RuntimeError("job.submit needs a run of the job: in a worker, or in sickbay.testing.run; elsewhere use sickbay.client")
         content = {} if payload is None and isinstance(job_type, str) else payload
-        asked = NewFollowUp(job_type, content, tenant=tenant or job.tenant, priority=str(priority or job.priority).upper())
+        asked = NewFollowUp(
+            job_type, content, tenant=tenant or job.tenant, priority=str(priority or job.priority).upper(), delay=delay, run_at=run_at
+        )
         return run.begin_submit(asked, job.idempotency_key, key)
 
     @property

@@ -135,7 +135,7 @@ def _check_bounds(timing: Timing, now: int) -> None:
     elif timing.end_at <= now:
         what = f"its end ({end}) is in the past; set a later end or none"
     else:
-        what = f"its end ({end}) is before its first time; set a later end or none"
+        what = f"its end ({end}) is not after its first time; set a later end or none"
     raise _wrong(what, endless, now)
 
 

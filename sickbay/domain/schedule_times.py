@@ -5,8 +5,8 @@ The rules of daylight saving are those of Debian's cron, for expressions of five
 - A fixed time of day that is skipped when clocks go forward runs at the next one that exists; several of them, and one that stands for
   that time itself, run once: `15,45 2 * * *` runs at 03:00. A day that a zone skips as a whole (Apia, 30 December 2011) is no exception.
 - A fixed time of day that exists twice when clocks go back runs the first time, once.
-- What runs every so many hours, minutes or seconds (one of these fields begins with `*`) goes on in real time: it runs whenever the local
-  time matches, in an hour that exists twice both times, in one that is skipped not at all.
+- What runs every so many hours, minutes or seconds (one of these fields begins with `*`, or all 24 hours are named) goes on in real time:
+  it runs whenever the local time matches, in an hour that exists twice both times, in one that is skipped not at all.
 - An interval knows no time zone: it is counted from `start_at`, or from the beginning of 1970.
 
 Whichever it is, the times are a set that depends on nothing but the timing: strictly increasing, and the same from wherever one starts.

@@ -29,7 +29,7 @@ class Worker:
     running jobs and takes no more. `pool` is the pool whose queue it takes jobs from, instead of the common lanes. `lanes`: it takes jobs
     from all lanes, not only from `jobs.main`. `floods` are the flows that flood it: lane, job type and tenant (`Flow`).
     `schemas` are the digests of the payloads' schemas by job type (`SchemaKey`), for those that have one.
-    `schedules` is the digest of the schedules in its code (`CodeScheduleSet`), empty if there are none, and `code_since` when that was loaded
+    `schedules` is the digest of the schedules in its code (`CodeScheduleSet`), empty if there are none; that was loaded at `code_since`
     (ms, by its own clock).
     """
 

@@ -1,7 +1,7 @@
 """How local time runs in a time zone: stretches in which the offset from UTC stays the same. Whole seconds since the epoch.
 
-Python knows the offset of an instant, not when it changes. So each year is probed every three days, and a change between two probes found by
-bisection: no zone has changed twice within so few days since 1970 (tests/unit/domain/test_zone_offsets.py looks at all of them).
+Python knows the offset of an instant, not when it changes. So each year is probed every three days, and a change between two probes found
+by bisection: no zone has changed twice within so few days since 1970 (tests/unit/domain/test_zone_offsets.py looks at all of them).
 """
 
 from __future__ import annotations

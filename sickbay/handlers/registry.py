@@ -124,7 +124,7 @@ def handler(
     MAX_RETRIES, `delay` and `max_delay` in seconds, `backoff` and `jitter`. `cancel_grace`: seconds from the request to cancel a job whose
     run has begun to CancelledError in an async handler (default CANCEL_GRACE). `validate="submit"`: the Job API also rejects payloads
     that do not fit the type of the handler's payload. `schedule`: when jobs are submitted by themselves, as a cron expression, a timedelta,
-    a Schedule or a list of these; `timezone`: of its expressions (default UTC). Raises HandlerMistake, a ValueError, if anything is invalid.
+    a Schedule or a list of these; `timezone`: of its expressions (default UTC). Raises HandlerMistake, a ValueError, if anything is wrong.
     """
     _start_own_module(sys._getframe(1))  # noqa: SLF001 - depends on the caller
     check_options(job_type, timeout=timeout, cancel_grace=cancel_grace, concurrency=concurrency, codes=codes, kinds=kinds, retries=retries)

@@ -55,10 +55,10 @@ class Schedule:
     """When jobs of a handler's type are submitted, and what they are. Spans are seconds or timedeltas.
 
     Either `cron` or `interval` says when. `schedule_id` names it, by default after the job type; give each of several one of its own.
-    `timezone` is that of `cron`, by its name; the default is that of the handler, or UTC. `payload` is a dictionary or an object of the type of the handler's payload. `overlap` says what
-    happens if the job of the run before has not ended (SKIP, BUFFER_ONE, ALLOW), `while_open` what if the circuit is open (RUN, SKIP).
-    Times that nobody could run in time are made up for if they are at most `catch_up_window` ago (default a day). `start_time` and
-    `end_time` are datetimes with a time zone. Nothing is checked before the decorator runs.
+    `timezone` is that of `cron`, by name; the default is that of the handler, or UTC. `payload` is a dictionary or an object of the type
+    of the handler's payload. `overlap` says what happens if the job of the run before has not ended (SKIP, BUFFER_ONE, ALLOW), `while_open`
+    what if the circuit is open (RUN, SKIP). Times that nobody could run in time are made up for if they are at most `catch_up_window` ago
+    (default a day). `start_time` and `end_time` are datetimes with a time zone. Nothing is checked before the decorator runs.
     """
 
     cron: str = ""
@@ -120,11 +120,13 @@ def _as_schedule(one: Any, timezone: str | None) -> Schedule:
 def _schedule(job_type: str, asked: Schedule, arguments: Arguments) -> CodeSchedule:
     name = asked.schedule_id or job_type
     whose = f"the schedule {show(name)} of the handler of {job_type!r}"
-    for what, value in (("schedule_id", name), ("tenant", asked.tenant)):
+    names: dict[str, Any] = {"schedule_id": name, "tenant": asked.tenant}
+    for what, value in names.items():
         if not isinstance(value, str) or not is_name(value):
             raise HandlerMistake(f"{what} of {whose} must match {NAME_PATTERN}, not {show(value)}")
-    if not isinstance(asked.pause_on_failure, bool):
-        raise HandlerMistake(f"pause_on_failure of {whose} must be True or False, not {show(asked.pause_on_failure)}")
+    pauses: Any = asked.pause_on_failure
+    if not isinstance(pauses, bool):
+        raise HandlerMistake(f"pause_on_failure of {whose} must be True or False, not {show(pauses)}")
     catches_up = asked.catch_up_window
     spec = ScheduleSpec(
         job_type=job_type,
@@ -134,7 +136,7 @@ def _schedule(job_type: str, asked: Schedule, arguments: Arguments) -> CodeSched
         overlap=_choice(Overlap, asked.overlap, "overlap", whose),
         while_open=_choice(WhileOpen, asked.while_open, "while_open", whose),
         catch_up_ms=DEFAULT_CATCH_UP_MS if catches_up is None else _span_ms(catches_up, "catch_up_window", whose, 0, MAX_CATCH_UP_MS),
-        pause_on_failure=asked.pause_on_failure,
+        pause_on_failure=pauses,
         description=_description(asked.description, whose),
     )
     _check(spec, whose)

@@ -108,7 +108,7 @@ class Run:
     def _submit(self, asked: NewFollowUp) -> Future[str]:
         follow_up = submitted(asked)
         known = next((one for one in self.submitted if one.key == follow_up.key), None)
-        if known is not None and known != replace(follow_up, job_id=known.job_id):
+        if known is not None and known != replace(follow_up, job_id=known.job_id, delay=known.delay, run_at=known.run_at):
             raise SubmitError("IDEMPOTENCY_KEY_REUSED", "this idempotency key was used for a different request", kind=OutcomeKind.DATA)
         if known is None:
             self.submitted.append(follow_up)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import controlplane.app
 import jobapi.app
 import worker.app
+from controlplane.code_schedules import CodeScheduleReconciler
+from sickbay.fleet import FleetView
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.runtime.backends import open_up
 from sickbay.runtime.parts import Backends
@@ -46,6 +48,8 @@ async def start(settings: Settings, handlers: Mapping[str, HandlerSpec], clock: 
         await backends.ready()
         for endpoints in (plane, working.endpoints, api):
             await endpoints.serving()
+        # Now, and not after a moment: what the test does next may be to move the clock to the time of a schedule.
+        await CodeScheduleReconciler(backends.schedules, backends.code_schedules, FleetView(backends.workers, backends.broker)).look()
         yield Started(backends, f"{_HERE}:{api.grpc_port}", f"{_HERE}:{plane.grpc_port}")
         await api.not_serving()
         await plane.not_serving()

@@ -12,7 +12,7 @@ from sickbay.ports import Queue
 from sickbay.runtime.parts import Backends
 
 _PAGE: Final = 1_000
-_UNSETTLED: Final = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.RETRYING, JobState.PARKED})
+_UNSETTLED: Final = frozenset({JobState.SCHEDULED, JobState.QUEUED, JobState.RUNNING, JobState.RETRYING, JobState.PARKED})
 _BUSY: Final = (Queue.HIGH, Queue.MAIN, Queue.DEMOTED, Queue.LOW, Queue.LEDGER)
 
 
@@ -39,10 +39,14 @@ class Settled:
                 return True, None
             if at is not None:
                 times.append(at)
+        next_ms = await self._backends.schedules.next_due_ms()
+        if next_ms is not None:
+            times.append(now + next_ms)
         for job_id in submitted:
             if await self._backends.reader.get(job_id) is None:
                 return True, None
-        return False, min(times, default=None)
+        at = min(times, default=None)
+        return at is not None and at <= now, at
 
     async def _unsettled(self) -> AsyncIterator[JobRecord]:
         cursor = ""
@@ -56,10 +60,8 @@ class Settled:
 
     def _due_at(self, record: JobRecord, breakers: dict[BreakerKey, Snapshot]) -> int | None:
         """When something happens to the job by itself: 0 if it is queued or runs, None if nothing will."""
-        if record.state is JobState.RETRYING:
-            return record.next_attempt_at
         if record.state is not JobState.PARKED:
-            return 0
+            return {JobState.RETRYING: record.next_attempt_at, JobState.SCHEDULED: record.job.run_at}.get(record.state, 0)
         if record.reason is Reason.RATE_LIMITED:
             return None
         breaker = breakers.get(self._backends.breaker_scope.key_of(record.job.job_type, record.job.tenant))

@@ -120,6 +120,18 @@ async def test_what_is_due_is_found_by_an_index_of_scheduled_jobs_alone(ledger, 
         assert "Seq Scan" not in planned
 
 
+async def test_the_times_of_scheduled_jobs_are_written_by_their_ids(ledger):
+    """Whatever the statistics say, so that a hundred thousand of them are not looked through for each."""
+    asked = []
+    engine = ledger.reader._store._writer
+    event.listen(engine.sync_engine, "before_cursor_execute", lambda *told: asked.append((told[2], told[3][0] if told[5] else told[3])))
+    await ledger.writer.apply([scheduled(f"later{number}", START + HOUR + number) for number in range(10)])
+    ((sql, values),) = {sql: values for sql, values in asked if sql.startswith("UPDATE jobs SET run_at")}.items()
+    for knows in (False, True):
+        planned = await plan(ledger, sql, values, analyzes=knows)
+        assert "(job_id=?)" in planned or "jobs_pkey" in planned
+
+
 def scheduled(job_id, run_at):
     return JobEvent(replace(job(job_id), run_at=run_at), JobState.SCHEDULED, START)
 

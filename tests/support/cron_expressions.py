@@ -42,7 +42,11 @@ class Expression:
 
     @property
     def goes_on(self):
-        return any(field.text.startswith("*") for field in (self.second, self.minute, self.hour))
+        return any(field.text.startswith("*") for field in (self.second, self.minute, self.hour)) or self.has_every_hour
+
+    @property
+    def has_every_hour(self):
+        return self.hour.numbers == frozenset(range(24))
 
     @property
     def needs_both_days(self):

@@ -16,6 +16,10 @@ def queued(job_id="j1", *, at=START, **fields):
     return JobEvent(job(job_id, **fields), JobState.QUEUED, at)
 
 
+def scheduled(job_id="j1", *, at=START, run_at=START + 1_000, **fields):
+    return JobEvent(job(job_id, run_at=run_at, **fields), JobState.SCHEDULED, at)
+
+
 def running(job_id="j1", *, at=START + 100, run="w.1", **fields):
     return JobEvent(job(job_id, **fields), JobState.RUNNING, at, started_at=at, run=run)
 

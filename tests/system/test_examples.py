@@ -46,7 +46,7 @@ def test_their_own_tests_pass(tmp_path: Path):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_handlers.py"]
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "8 passed" in ran.stdout
+    assert "9 passed" in ran.stdout
 
 
 def test_first_handler(started: Started):
@@ -97,6 +97,17 @@ def test_shared_client(started: Started):
         assert "STOPPED: after" in sickbay.job(export)["history"][-1]["message"]
     product.terminate()
     assert product.out.wait_for(lambda line: line == "the shop is closed\n")
+
+
+def test_scheduled(started: Started):
+    """The interval comes by itself; the report, which is for the night, when somebody asks for it."""
+    product = started("scheduled")
+    assert product.out.wait_for(lambda line: line == "polled what is new\n")
+    with Clients(product) as sickbay:
+        names = {one["scheduleId"] for one in sickbay.plane.get("/schedules").json()["schedules"]}
+        assert names == {"poll", "poll-everything", "report"}
+        sickbay.plane.post("/schedules/report/trigger").raise_for_status()
+    assert product.out.wait_for(lambda line: line.startswith("the report of 2"))
 
 
 def test_own_observer(started: Started):

@@ -51,7 +51,9 @@ class _RemoteWrite:
         self.events += events
 
     def record(self, changes: Iterable[JobChange]) -> None:
-        self.events += (JobEvent(record.job, change.state, change.at) for record, change in changes if change is not None)
+        """A change of no state is notified as its state: whoever watches the job reads it."""
+        told = ((record, (record.state, record.updated_at) if change is None else (change.state, change.at)) for record, change in changes)
+        self.events += (JobEvent(record.job, *state) for record, state in told)
 
     def watched(self, job_ids: Collection[str]) -> Collection[str]:  # noqa: ARG002
         """None: watchers hear of the change as other processes do."""
@@ -75,6 +77,7 @@ class _WatchState:
         self.known: Truth | None = None
         self.progress: Progress | None = None
         self.cancel_requested_at = 0
+        self.run_at = 0
         self.notices: list[Notice] = []
         self.read_fully = False
         """Whether there may be changes without a notice."""
@@ -110,11 +113,13 @@ class _WatchState:
             self._tell(record)
 
     def _tell(self, record: JobRecord) -> None:
-        self.progress, self.cancel_requested_at = record.progress, record.cancel_requested_at
+        self.progress, self.cancel_requested_at, self.run_at = record.progress, record.cancel_requested_at, record.job.run_at
 
     def _is_news(self, record: JobRecord) -> bool:
         """Whether it says more than what was delivered of the same state."""
-        return record.progress not in {None, self.progress} or record.cancel_requested_at != self.cancel_requested_at
+        if record.cancel_requested_at != self.cancel_requested_at or record.job.run_at != self.run_at:
+            return True
+        return record.progress not in {None, self.progress}
 
 
 class PostgresChangeFeed:

@@ -102,8 +102,10 @@ class SqlQuarantineStore(QuarantineQueries):
                 )
             values = {"lease_until": self._store.time + LEASE_MS, "claim_attempt": 0, "claim_actor": actor}
             if edit != JobEdit():
-                values |= await _revise(connection, row, edit, now, actor)
+                values |= _revised(row, edit)
             await _change(connection, row, values)
+            if edit != JobEdit():
+                await _keep_revision(connection, row, edit, now, actor)
         payload = record.job.payload_json if edit.payload_json is None else edit.payload_json
         kind, priority = edit.job_type or record.job.job_type, edit.priority or record.job.priority
         job = replace(record.job, job_type=kind, priority=priority, payload_json=payload, generation=record.job.generation + 1, attempt=0)
@@ -213,14 +215,18 @@ def lease_of(row: AnyRow, *, maybe_duplicate: bool = False) -> ReleaseLease:
     return ReleaseLease(job, row.claim_actor or "")
 
 
-async def _revise(connection: AsyncConnection, row: AnyRow, edit: JobEdit, now: int, actor: str) -> dict[str, Any]:
-    """Store the edit, and return the new values of the row, so that an expired lease is published as edited."""
+def _revised(row: AnyRow, edit: JobEdit) -> dict[str, Any]:
+    """The new values of the row, so that an expired lease is published as edited."""
     after = row.payload if edit.payload_json is None else edit.payload_json
-    number = row.revision + 1
-    kept = {"job_id": row.job_id, "revision": number, "at": now, "actor": actor, "before": row.payload, "after": after}
-    await connection.execute(insert(job_revisions).values(kept))
     priority = edit.priority.value if edit.priority else row.priority
-    return {"revision": number, "payload": after, "job_type": edit.job_type or row.job_type, "priority": priority}
+    return {"revision": row.revision + 1, "payload": after, "job_type": edit.job_type or row.job_type, "priority": priority}
+
+
+async def _keep_revision(connection: AsyncConnection, row: AnyRow, edit: JobEdit, now: int, actor: str) -> None:
+    """Store the edit, once the row is changed: so nobody else stores one of the same number."""
+    after = row.payload if edit.payload_json is None else edit.payload_json
+    kept = {"job_id": row.job_id, "revision": row.revision + 1, "at": now, "actor": actor, "before": row.payload, "after": after}
+    await connection.execute(insert(job_revisions).values(kept))
 
 
 async def _change(connection: AsyncConnection, row: AnyRow, values: dict[str, Any]) -> None:

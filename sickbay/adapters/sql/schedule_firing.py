@@ -86,7 +86,7 @@ class ScheduleFiring:
             now = int((await connection.execute(select(self._store.wall_time))).scalar_one())
             due = await _due(connection, now, limit)
             if not due:
-                return ()
+                return []
             running = await _running(connection, [one for one in due if one.spec.overlap is not Overlap.ALLOW])
             decided: list[tuple[Schedule, Decision]] = []
             runs = size = 0

@@ -57,7 +57,7 @@ class RunSettling:
         last = rows[-1] if len(rows) == limit else None
         self._seen = (last.tenant, last.schedule_id, last.job_state, last.job_id) if last is not None else ()
         news = [row for row in rows if row.now_state != row.job_state]
-        return await self._settle(news) if news else ()
+        return await self._settle(news) if news else []
 
     async def _settle(self, news: Sequence[AnyRow]) -> Sequence[tuple[Schedule, ScheduleRun]]:
         async with self._store.write() as connection:

@@ -93,9 +93,10 @@ class SqlScheduledJobs:
                 values["priority"] = edit.priority.value
             if edit.payload_json is not None:
                 values["payload"] = edit.payload_json
+            await _change(connection, row, values)
+            if edit.payload_json is not None:
                 kept = {"job_id": job_id, "revision": row.revision + 1, "at": self._clock(), "actor": actor}
                 await connection.execute(insert(job_revisions).values(**kept, before=record.job.payload_json, after=edit.payload_json))
-            await _change(connection, row, values)
             record = record_of((await connection.execute(ONE, {"job": job_id})).one())
             write.record([(record, None)])
         return record

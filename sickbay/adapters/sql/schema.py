@@ -99,9 +99,9 @@ Index(
 )
 Index("jobs_called_off", jobs.c.updated_at, sqlite_where=_CALLED_OFF, postgresql_where=_CALLED_OFF)
 Index("jobs_cancel_requested", jobs.c.cancel_requested_at, sqlite_where=_CANCEL_REQUESTED, postgresql_where=_CANCEL_REQUESTED)
-# Only SCHEDULED jobs are in it, so the dispatcher's look at what is due is one descent, however many jobs there are. Its condition is one that
-# no other index fits: by `state = 'SCHEDULED'` SQLite, and PostgreSQL with statistics of before, find all of them by `jobs_state_updated`, and
-# sort them at each look.
+# Only SCHEDULED jobs are in it, so the dispatcher's look at what is due is one descent, however many jobs there are. Its condition is one
+# that no other index fits: by `state = 'SCHEDULED'` SQLite, and PostgreSQL if it knows little of the table, would find all of them by
+# `jobs_state_updated`, and sort them at each look.
 Index("jobs_scheduled", jobs.c.run_at, jobs.c.job_id, sqlite_where=_SCHEDULED, postgresql_where=_SCHEDULED)
 Index("jobs_leased", jobs.c.lease_until, sqlite_where=_LEASED, postgresql_where=_LEASED)
 

@@ -50,7 +50,12 @@ _KEEP_PAYLOAD: Final = (
 )
 _RUN_LATER: Final = (
     update(jobs)
-    .where(jobs.c.job_id == bindparam("job"), jobs.c.state == JobState.SCHEDULED.value, jobs.c.run_at.is_(None))
+    .where(
+        jobs.c.job_id == bindparam("job"),
+        # Said so that no index fits but that of ids: a plan of PostgreSQL's that was made while the table was empty is kept.
+        func.upper(jobs.c.state) == JobState.SCHEDULED.value,
+        func.coalesce(jobs.c.run_at, 0) == 0,
+    )
     .values(run_at=bindparam("due_at"), schedule_id=bindparam("of_schedule"), tick_at=bindparam("of_tick"))
 )
 _IN_LEDGER_ALONE: Final = (

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -361,6 +361,20 @@ def test_follow_up_jobs_are_noted_and_go_nowhere():
         ("invoice", {"n": 1}, "acme", "LOW", "follow-up.j1.0.k"),
     ]
     assert ended.result == ended.submitted[0].job_id
+
+
+def test_a_follow_up_says_when_it_is_to_run():
+    moment = datetime(2027, 1, 1, tzinfo=UTC)
+
+    @handler("order")
+    async def order(job):
+        await job.submit("invoice", delay=timedelta(minutes=1))
+        await job.submit("invoice", run_at=moment)
+        await job.submit("invoice", delay=5, run_at=moment)
+
+    ended = run(order)
+    assert [(one.delay, one.run_at) for one in ended.submitted] == [(60, None), (None, moment)]
+    assert (ended.code, ended.kind) == ("INVALID_FIELD", "data")
 
 
 def test_a_follow_up_that_would_be_rejected_fails_the_run():

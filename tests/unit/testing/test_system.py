@@ -53,7 +53,11 @@ def sickbay_handlers(service):
             return await job.submit("order", {"deeper": deeper - 1})
         return await job.submit("email")
 
-    return [email, wrong, order]
+    @handler("later")
+    async def later(job: Job):
+        return await job.submit("email", delay=60)
+
+    return [email, wrong, order, later]
 
 
 def test_a_job_runs_and_its_result_is_there(sickbay_system: System, sickbay_handlers):
@@ -71,6 +75,28 @@ def test_follow_up_jobs_are_drained_too(sickbay_system: System, service: Service
     for _ in range(6):
         job_id = sickbay_system.result(job_id)
     assert sickbay_system.job(job_id).job_type == "email"
+
+
+def test_a_job_runs_at_the_time_to_which_the_clock_is_moved(sickbay_system: System, service: Service):
+    job_id = sickbay_system.submit("email", delay=3_600)
+    sickbay_system.drain()
+    seen = sickbay_system.job(job_id)
+    assert (seen.state, service.calls) == (JobState.SCHEDULED, 0)
+    sickbay_system.advance(3_590)
+    assert service.calls == 0
+    sickbay_system.advance(20)
+    ended = sickbay_system.job(job_id)
+    assert (ended.state, service.calls) == (JobState.SUCCEEDED, 1)
+    assert 0 <= (ended.start_time - seen.run_time).total_seconds() < 2, "although the clock was moved by more"
+
+
+def test_a_follow_up_runs_later(sickbay_system: System, service: Service):
+    job_id = sickbay_system.submit("later")
+    sickbay_system.drain()
+    follow_up = sickbay_system.result(job_id)
+    assert sickbay_system.job(follow_up).state is JobState.SCHEDULED
+    sickbay_system.advance(61)
+    assert (sickbay_system.job(follow_up).state, service.calls) == (JobState.SUCCEEDED, 1)
 
 
 def test_a_retry_comes_at_its_time(sickbay_system: System, service: Service):

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -55,6 +56,64 @@ async def test_a_run_that_is_repeated_submits_the_same_jobs():
         assert last(bench).state is JobState.SUCCEEDED
         names = ["a.1", "a.2", "b.1", "mine"]
         assert [request_id for _, _, request_id in sent(bench)] == [f"follow-up.j.0.{name}" for name in names]
+
+
+async def test_it_runs_later():
+    moment = datetime(2027, 1, 1, 8, tzinfo=timezone(timedelta(hours=1)))
+
+    async def run(job):
+        await job.submit("invoice", delay=60)
+        await job.submit("invoice", delay=timedelta(hours=1, milliseconds=1))
+        await job.submit("invoice", run_at=moment)
+
+    async with open_bench(does(run)) as bench:
+        assert await bench.run_one(job()) == "ack"
+        later = [(one.delay_ms, one.run_at) for one in bench.submitter.jobs.values()]
+        assert later == [(60_000, 0), (3_600_001, 0), (0, round(moment.timestamp() * 1000))]
+
+
+async def test_a_run_that_is_repeated_at_another_time_means_the_same_job():
+    """So its key is not that of another request, and the time of the first run holds."""
+
+    async def run(job):
+        await job.submit("invoice", run_at=datetime.fromtimestamp(2_000_000_000 + job.attempt, UTC))
+        if job.attempt == 0:
+            raise JobError("BAD")
+
+    async with open_bench(does(run)) as bench:
+        asked = []
+        for attempt in range(2):
+            bench.submitter.jobs.clear()
+            await bench.run_one(job(attempt=attempt))
+            asked += bench.submitter.jobs.values()
+        first, second = asked
+        assert first.run_at != second.run_at
+        assert (first.request_id, first.digest) == (second.request_id, second.digest)
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        ({"delay": 1, "run_at": datetime(2027, 1, 1, tzinfo=UTC)}, "two ways to say when"),
+        ({"delay": -1}, "delay: -1 is neither a number of seconds nor a timedelta, at least 0"),
+        ({"delay": "soon"}, "delay: 'soon' is neither"),
+        ({"delay": timedelta(days=4_000)}, "the delay must be 0 to 315619200 seconds"),
+        ({"run_at": datetime(2027, 1, 1)}, "has no time zone"),  # noqa: DTZ001 - that is the mistake
+        ({"run_at": "2027-01-01"}, "is not a datetime"),
+        ({"run_at": datetime(1960, 1, 1, tzinfo=UTC)}, "in the years 1970 to 9999"),
+    ],
+    ids=["both", "negative", "words", "long", "naive", "text", "before 1970"],
+)
+async def test_a_time_that_is_none_fails_the_run(when, message):
+    async def run(job):
+        with pytest.raises(SubmitError, match=message) as failed:
+            await job.submit("invoice", **when)
+        raise failed.value
+
+    async with open_bench(does(run)) as bench:
+        await bench.run_one(job())
+        assert last(bench).code == "INVALID_FIELD"
+        assert not bench.submitter.jobs
 
 
 async def test_a_key_that_is_no_ascii_is_hashed():
