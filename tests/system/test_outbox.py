@@ -7,6 +7,7 @@ import socket
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,19 @@ def test_a_job_exists_if_and_only_if_the_transaction_committed(database: OutboxD
     assert relay.logged("relaying to the Job API")
     relay.stop()
     assert relay.logged('"stopped"')
+
+
+def test_a_job_for_later_waits_in_sickbay(database: OutboxDatabase, relays: Relays, jobs: Jobs):
+    """Not in the outbox, whose relay passes its time on."""
+    at = datetime(2097, 1, 1, tzinfo=UTC)
+    engine = database.engine()
+    with Session(engine) as session, session.begin():
+        outbox.submit(session, "ok", {}, tenant=jobs.tenant, run_at=at)
+    engine.dispose()
+    relays(jobs.api)
+    until(lambda: is_empty(database))
+    (job,) = until(lambda: list(jobs.client.list(tenant=jobs.tenant)))
+    assert (job.state, job.run_time) == ("SCHEDULED", at)
 
 
 def test_a_relay_that_is_killed_between_submit_and_delete(database: OutboxDatabase, relays: Relays, jobs: Jobs):

@@ -65,6 +65,13 @@ def lines(frame: Frame, columns: int = 120, height: int | None = 40, hint: str =
     return out.getvalue().splitlines()
 
 
+def test_jobs_for_later_are_counted_if_there_are_any():
+    (told,) = [line.rstrip() for line in lines(shown_frame(jobs=JOBS | {"SCHEDULED": 5})) if line.startswith("jobs  ")]
+    assert told.endswith("0 quarantined  5 scheduled")
+    (told,) = [line.rstrip() for line in lines(shown_frame(jobs=JOBS | {"SCHEDULED": 0})) if line.startswith("jobs  ")]
+    assert told.endswith("0 quarantined")
+
+
 def test_the_whole_frame():
     told = [line.rstrip() for line in lines(shown_frame(), hint="q quits")]
     assert told[0].split()[:2] == ["sickbay", "top"]
