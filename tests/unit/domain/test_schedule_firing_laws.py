@@ -48,7 +48,8 @@ SPECS = st.fixed_dictionaries(
 class Look:
     """A control plane looks, about `ahead_ms` after the look before, and dies before its transaction is durable, or not.
 
-    `just`: at that time, or when the latest tick until then came, a millisecond before it, or when it got as old as the window.
+    `just`: at that time, or as soon as the schedule is due, or when the latest tick until then came, a millisecond before it, or when it
+    got as old as the window.
     """
 
     ahead_ms: int
@@ -60,7 +61,10 @@ class Look:
 
 LOOKS = st.lists(
     st.builds(
-        Look, st.integers(1, 3_000) | st.integers(1, 400_000), st.sampled_from(["", "tick", "before", "window"]), *[st.booleans()] * 3
+        Look,
+        st.integers(1, 3_000) | st.integers(1, 400_000),
+        st.sampled_from(["", "next", "tick", "before", "window"]),
+        *[st.booleans()] * 3,
     ),
     min_size=1,
     max_size=20,
@@ -79,6 +83,8 @@ def made(spec, timing):
 def moved(kept, now, look):
     """The time of a look."""
     then = now + look.ahead_ms
+    if look.just == "next":
+        return kept.next_at if kept.next_at > now else then
     tick = last_time(kept.spec.timing, now + 2, then + 1)
     if not tick or not look.just:
         return then

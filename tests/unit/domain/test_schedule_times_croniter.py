@@ -7,6 +7,7 @@ parameter there, and follows here from the expression, as in Debian's cron. What
 - **the last workday**: `LW` is not known there;
 - **a mixed list**: `5#2,1` is not known there;
 - **a range of one**: `4-4` is the whole field there, and 4 here;
+- **steps of days of the week**: `1/2` ends with Saturday (6) there, and with Sunday (7) here, as `1-7/2` does;
 - **either day**: where one of a day of the month and `5#2` or `5L` is enough, both must match there. `0 0 13 * 5L` is the 13th and the last
   Friday here, as with every other day of the week.
 
@@ -50,7 +51,7 @@ def ms(at):
 def croniters(expression, zone, start):
     """An iterator of croniter's times after `start`, in ms; those of one expression and zone."""
     fields = [",".join(sole_number(term) for term in field.split(",")) for field in expression.text.upper().split()]
-    fields[-1] = ",".join(f"L{term[0]}" if term[1:] == "L" else term for term in fields[-1].split(","))
+    fields[-1] = ",".join(weekday(term) for term in fields[-1].split(","))
     both = fields[-1].startswith("*") or fields[-3].startswith("*")
     known = croniter(
         " ".join(fields), start.astimezone(ZoneInfo(zone)), ret_type=datetime, day_or=not both, second_at_beginning=len(fields) == 6
@@ -66,6 +67,14 @@ def sole_number(term):
     """`4-4` is 4."""
     first, dash, last = term.partition("-")
     return first if dash and first == last else term
+
+
+def weekday(term):
+    """`5L` is L5, and `1/2` is 1-7/2, or 7 alone."""
+    first, slash, step = term.partition("/")
+    if slash and first.isdigit():
+        return f"{first}-7/{step}" if first != "7" else first
+    return f"L{term[0]}" if term[1:] == "L" else term
 
 
 def comparable(expression):
@@ -174,6 +183,7 @@ WRITTEN_OTHERWISE = {
     "the last workday": ("0 0 LW * *", None),
     "a mixed list": ("0 0 * * 5#2,1", None),
     "a range of one": ("0 4-4 * * *", "0 4 * * *"),
+    "steps of days of the week": ("0 0 * * 1/2", "0 0 * * 1-7/2"),
     "either day": ("0 0 13 * 5#2", None),
 }
 
