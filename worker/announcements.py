@@ -15,14 +15,15 @@ AGAIN_S: Final = HEARTBEAT_MS / 1000
 """The pause after a failure."""
 K = TypeVar("K")
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 log = logging.getLogger(__name__)
 
 
-class Registry(Protocol[K, T]):
+class Registry(Protocol[K, T_contra]):
     """What `JobTypes` and `CodeSchedules` have in common; they explain it."""
 
-    async def announce(self, announced: Sequence[T], /) -> None:
+    async def announce(self, announced: Sequence[T_contra], /) -> None:
         """Enter these."""
 
     async def renew(self, keys: Sequence[K], /) -> Sequence[K]:
