@@ -27,14 +27,22 @@ from tests.support.contract_files import contract_files
 from tests.support.isolated_servers import own_corner
 from tests.support.two_tenants import NOBODYS, OURS, THEIRS, TYPE, serve_both
 
-STATES = ("queued", "running", "retrying", "parked", "quarantined", "succeeded", "cancelled", "discarded")
+STATES = ("scheduled", "queued", "running", "retrying", "parked", "quarantined", "succeeded", "cancelled", "discarded")
 NO_JOB = "no-such-job"
 NO_INCIDENT = "987654"
-BY_JOB = ("GetJob", "ExplainJob", "WatchJob", "CancelJob", "GetQuarantinedJob", "ResubmitJob", "DiscardJob")
+BY_JOB = (
+    *("GetJob", "ExplainJob", "WatchJob", "CancelJob", "GetQuarantinedJob", "ResubmitJob", "DiscardJob"),
+    *("GetScheduledJob", "UpdateScheduledJob", "RunScheduledJob", "CancelScheduledJob"),
+)
+ALSO = {"UpdateScheduledJob": {"priority": "PRIORITY_HIGH"}}
+"""What a request needs beside the name of its target, also in the body of REST, where an enum has no prefix."""
 BY_INCIDENT = ("GetIncident", "AcknowledgeIncident")
 READ_BREAKER = ("GetBreaker", "ExplainBreaker")
 CHANGE_BREAKER = ("ResetBreaker", "ForceOpenBreaker", "DisableBreaker", "SetBreakerMetricsOnly", "SetBreakerAuto", "ProbeBreaker")
-LISTS = ("ListJobs", "ListQuarantinedJobs", "ListFailureGroups", "RequeueJobs", "ListIncidents", "ListBreakers", "ListWorkers")
+LISTS = (
+    *("ListJobs", "ListScheduledJobs", "ListQuarantinedJobs", "ListFailureGroups", "RequeueJobs", "ListIncidents", "ListBreakers"),
+    "ListWorkers",
+)
 FOR_ALL = ("GetMetrics", "Work")
 OF_NO_TENANT = ("ListJobTypes", "GetJobType")
 SUBMITS = ("SubmitJob", "BatchSubmitJobs")
@@ -96,7 +104,7 @@ class Walk:
         request, reply = GetMessageClass(rpc.input_type), GetMessageClass(rpc.output_type)
         path = f"/{rpc.containing_service.full_name}/{name}"
         call = made(path, request.SerializeToString, reply.FromString)(
-            request(**fields), metadata=[("authorization", f"Bearer {token}")], timeout=20
+            request(**fields, **ALSO.get(name, {})), metadata=[("authorization", f"Bearer {token}")], timeout=20
         )
         try:
             return await call.read() if rpc.server_streaming else await call
@@ -116,7 +124,8 @@ class Walk:
             elif route.place(field) == "query":
                 query[field.json_name] = value
         where = self.system.jobs if self._in_job_api(route.rpc) else self.system.plane
-        body = {"json": {}} if route.body else {}
+        also = {name: value.removeprefix(f"{name.upper()}_") for name, value in ALSO.get(route.rpc.name, {}).items()}
+        body = {"json": also} if route.body else {}
         headers = {"authorization": f"Bearer {token}", "accept": "application/json"}
         if route.rpc.server_streaming:
             headers["accept"] = "text/event-stream"
@@ -212,6 +221,9 @@ async def test_the_owner_does_find_it(walk):
     for name in ("GetJob", "ExplainJob", "WatchJob"):
         for state in STATES:
             assert not isinstance(await walk.call("bob", name, job_id=f"{THEIRS}-{state}"), tuple), (name, state)
+    for name in ("GetScheduledJob", "UpdateScheduledJob", "RunScheduledJob"):
+        assert not isinstance(await walk.call("bob", name, job_id=f"{THEIRS}-scheduled"), tuple), name
+    assert not isinstance(await walk.call("ann", "CancelScheduledJob", job_id=f"{OURS}-scheduled"), tuple)
     for name, state in (("GetQuarantinedJob", "parked"), ("DiscardJob", "parked"), ("ResubmitJob", "quarantined"), ("CancelJob", "queued")):
         assert not isinstance(await walk.call("bob", name, job_id=f"{THEIRS}-{state}"), tuple), name
     assert not isinstance(await walk.call("bob", "RequeueJobs", job_ids=[f"{THEIRS}-running"], validate_only=True), tuple)
@@ -220,6 +232,7 @@ async def test_the_owner_does_find_it(walk):
 
 
 LISTED = {
+    "ListScheduledJobs": {},
     "ListJobs": {},
     "ListQuarantinedJobs": {},
     "ListFailureGroups": {},
@@ -277,7 +290,9 @@ async def test_counts_are_of_its_tenants_alone(walk):
 
 
 async def test_page_tokens_belong_to_a_principal(walk):
-    for name in ("ListJobs", "ListQuarantinedJobs", "ListFailureGroups", "ListBreakers"):
+    more = await walk.call("both", "SubmitJob", job_type=TYPE, payload_json="{}", tenant=OURS, delay={"seconds": 3_600})
+    await walk.call("both", "GetScheduledJob", job_id=more.job.job_id)  # it has arrived
+    for name in ("ListScheduledJobs", "ListJobs", "ListQuarantinedJobs", "ListFailureGroups", "ListBreakers"):
         first = await walk.call("both", name, page_size=1)
         if not first.next_page_token:
             assert name == "ListBreakers"

@@ -22,7 +22,7 @@ from sickbay.server.access.control import Access
 from sickbay.server.endpoints import Address, Endpoints
 from tests.support.incident_snapshots import Patient
 from tests.support.known_callers import KnownCallers
-from tests.support.ledger_events import cancelled, parked, quarantined, queued, retrying, running, succeeded
+from tests.support.ledger_events import cancelled, parked, quarantined, queued, retrying, running, scheduled, succeeded
 
 OURS: Final = "aaa"
 THEIRS: Final = "bbb"
@@ -69,6 +69,7 @@ def jobs_of(tenant: str, now: int) -> list[JobEvent]:
 
     done = succeeded(f"{tenant}-succeeded", **words())
     return [
+        scheduled(f"{tenant}-scheduled", run_at=now + 3_600_000, **words()),
         queued(f"{tenant}-queued", **words()),
         running(f"{tenant}-running", **words()),
         retrying(f"{tenant}-retrying", **words()),
