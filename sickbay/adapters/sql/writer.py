@@ -50,7 +50,7 @@ _KEEP_PAYLOAD: Final = (
 )
 _RUN_LATER: Final = (
     update(jobs)
-    .where(jobs.c.job_id == bindparam("job"), jobs.c.state == JobState.SCHEDULED.value, jobs.c.run_at.is_(None))
+    .where(jobs.c.job_id == bindparam("job"), jobs.c.run_at.is_(None))
     .values(run_at=bindparam("due_at"), schedule_id=bindparam("of_schedule"), tick_at=bindparam("of_tick"))
 )
 _IN_LEDGER_ALONE: Final = (
@@ -205,8 +205,11 @@ async def _keep_payloads(connection: AsyncConnection, folded: Folded) -> None:
 
 
 async def _schedule(connection: AsyncConnection, folded: Folded) -> None:
-    """Store when SCHEDULED jobs are to run: columns of their own, so that healthy jobs do not pay for them."""
-    later = [event.job for event in folded.latest.values() if event.state is JobState.SCHEDULED]
+    """Store when SCHEDULED jobs are to run: columns of their own, so that healthy jobs do not pay for them.
+
+    Also if the event comes late, so that it is known when a job was due. What a person has changed stays.
+    """
+    later = [event.job for event in folded.changes if event.state is JobState.SCHEDULED]
     if later:
         values = [
             {"job": job.job_id, "due_at": job.run_at, "of_schedule": job.schedule_id or None, "of_tick": job.tick_at or None}
