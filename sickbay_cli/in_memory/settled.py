@@ -56,10 +56,8 @@ class Settled:
 
     def _due_at(self, record: JobRecord, breakers: dict[BreakerKey, Snapshot]) -> int | None:
         """When something happens to the job by itself: 0 if it is queued or runs, None if nothing will."""
-        if record.state is JobState.RETRYING:
-            return record.next_attempt_at
-        if record.state is JobState.SCHEDULED:
-            return record.job.run_at
+        if record.state in {JobState.RETRYING, JobState.SCHEDULED}:
+            return record.job.run_at if record.state is JobState.SCHEDULED else record.next_attempt_at
         if record.state is not JobState.PARKED:
             return 0
         if record.reason is Reason.RATE_LIMITED:
