@@ -104,11 +104,11 @@ def test_what_is_no_job_says_so(body):
 
 
 @given(jobs, st.sampled_from(list(JobState)), st.booleans())
-def test_an_event_survives_the_trip_and_carries_the_payload_only_when_set_aside_or_accepted(job, state, duplicate):
+def test_an_event_survives_the_trip_and_carries_the_payload_only_when_in_the_ledger_alone_or_accepted(job, state, duplicate):
     event = JobEvent(job, state, 5, started_at=4, run="r", actor="w", reason=Reason.BROKER, code="C", message="m", duplicate=duplicate)
     (alone,) = decode_events(encode_event(event))
     assert list(decode_events(encode_events([event, event]))) == [alone, alone]
-    assert alone.job.payload_json == (job.payload_json if state.in_quarantine or (state is JobState.QUEUED and not duplicate) else b"")
+    assert alone.job.payload_json == (job.payload_json if state.is_in_ledger_alone or (state is JobState.QUEUED and not duplicate) else b"")
     assert (alone.state, alone.run, alone.duplicate) == (state, "r", duplicate)
     assert (alone.job.generation, alone.job.attempt) == (job.generation, job.attempt)
     assert (alone.job.failures, alone.job.priority) == (job.failures, job.priority)
