@@ -26,6 +26,7 @@ from tests.support.clock import ManualClock
 pytest_plugins = ["tests.support.ledger_fixtures"]
 
 STEPS = ("begin", "succeed", "retry", "park", "tell", "tell again", "claim", "resubmit", "publish", "release", "discard", "cancel")
+STEPS += ("run now", "cancel before")
 BEGINNINGS = (
     [],
     ["begin", "park", "tell", "tell", "tell"],
@@ -33,6 +34,7 @@ BEGINNINGS = (
     ["begin", "park", "tell", "tell", "tell", "discard"],
     ["begin", "park", "tell", "tell", "tell", "claim"],
     ["begin", "park", "tell", "tell", "tell", "resubmit", "publish"],
+    ["tell", "run now", "publish"],
 )
 """How a life may begin, so that each kind of it is tried often."""
 EACH_END = (["tell", "cancel", "answer"], BEGINNINGS[3], [])
@@ -43,13 +45,14 @@ TOO_LATE = (FailedPrecondition, NotFound, Aborted, Unavailable)
 class World:
     """One job and all that happens to it."""
 
-    def __init__(self, ledger, clock, job_id):
+    def __init__(self, ledger, clock, job_id, *, later=False):
+        """`later`: the job is SCHEDULED, so that no queue has a copy until somebody runs it."""
         self.ledger = ledger
         self.clock = clock
         self.job_id = job_id
-        job = Job(job_id, job_id, b"{}", submitted_at=clock())
-        self.copies = [job]
-        self.events = [JobEvent(job, JobState.QUEUED, clock())]
+        job = Job(job_id, job_id, b"{}", submitted_at=clock(), run_at=clock() + 3_600_000 if later else 0)
+        self.copies = [] if later else [job]
+        self.events = [JobEvent(job, job.first_state, clock())]
         self.told = []
         self.runs = []
         self.claims = []
@@ -134,6 +137,13 @@ class World:
     async def _resubmit(self, which):
         self.claims.append(await self.ledger.quarantine.lease_job(self.job_id, JobEdit(), "", "ann"))
 
+    async def _run_now(self, which):
+        self.claims.append(await self.ledger.scheduled_jobs.lease_scheduled(self.job_id, "", "ann"))
+
+    async def _cancel_before(self, which):
+        await self.ledger.scheduled_jobs.cancel_scheduled(self.job_id, "", "ann")
+        self.closed = "cancelled"
+
     async def _publish(self, which):
         if self.claims:
             self.copies.append(self.claims[which % len(self.claims)].job)
@@ -185,22 +195,28 @@ def test_no_run_begins_after_a_job_was_cancelled_or_discarded(where, examples, r
         opened = open_ledger(url, clock)
         ledger = runner.run(opened.__aenter__())
 
-        async def live(steps):
-            world = World(ledger, clock, f"j{next(numbers)}")
+        async def live(steps, *, later=False):
+            world = World(ledger, clock, f"j{next(numbers)}", later=later)
             for what, which in steps:
                 await world.step(what, which)
             await world.end()
             ended.append(world.closed)
 
         @settings(max_examples=examples, deadline=None)
-        @given(st.sampled_from(BEGINNINGS), st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 5)), min_size=4, max_size=30))
-        def law(beginning, steps):
-            runner.run(live([*((what, 0) for what in beginning), *steps]))
+        @given(
+            st.booleans(),
+            st.sampled_from(BEGINNINGS),
+            st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 5)), min_size=4, max_size=30),
+        )
+        def law(later, beginning, steps):
+            runner.run(live([*((what, 0) for what in beginning), *steps], later=later))
 
         try:
             for steps in EACH_END:
                 runner.run(live([(what, 0) for what in steps]))
             assert ended == ["cancelled", "discarded", ""]
+            runner.run(live([("tell", 0), ("cancel", 0), ("answer", 0)], later=True))
+            assert ended.pop() == "cancelled"
             monkeypatch.setattr(cancel, "PATIENCE_S", 0.02)
             law()
         finally:

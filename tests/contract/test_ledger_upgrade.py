@@ -14,7 +14,7 @@ from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
 from sickbay.domain.priority import Priority
 from sickbay.domain.queries import JobQuery
-from tests.support.ledger_events import queued
+from tests.support.ledger_events import START, queued, scheduled
 
 pytest_plugins = ["tests.support.ledger_fixtures"]
 pytestmark = pytest.mark.servers
@@ -149,4 +149,34 @@ async def test_jobs_of_before_are_normal_and_their_table_is_not_written_anew(bef
         (urgent,) = (await ledger.reader.find(JobQuery(priority=Priority.HIGH), 9, "")).items
         assert urgent.job.job_id == "urgent"
     assert await before.ask(text("SELECT indisvalid FROM pg_index WHERE indexrelid = 'jobs_prioritized'::regclass"))
+    assert await before.ask(table) == written
+
+
+async def test_a_ledger_of_before_gets_scheduled_jobs_while_it_is_written(before, empty_postgres_url, clock):
+    """Its rows are not written anew, the index is built while a control plane of before goes on writing, also after an interruption."""
+    table = text("SELECT relfilenode FROM pg_class WHERE oid = 'jobs'::regclass")
+    async with before.engine.connect() as connection:
+        await connection.run_sync(upgrade_to, "0010")
+        await connection.execute(old_job("old"))
+        await connection.commit()
+    written = await before.ask(table)
+    async with before.engine.connect() as open_transaction:
+        await open_transaction.execute(text("SELECT pg_current_xact_id()"))
+        upgrading = asyncio.create_task(opened(empty_postgres_url, clock))
+        pid = await before.building()
+        async with before.engine.begin() as connection:
+            await connection.execute(old_job("meanwhile"))
+        await before.kill(pid)
+        with pytest.raises(Unavailable):
+            await upgrading
+    assert await before.ask(text("SELECT version_num FROM alembic_version")) == "0010"
+    async with open_ledger(empty_postgres_url, clock) as ledger:
+        found = await ledger.reader.find(JobQuery(), 9, "")
+        assert {record.job.job_id: record.job.run_at for record in found.items} == {"old": 0, "meanwhile": 0}
+        await ledger.writer.apply([scheduled("later", run_at=START + 5)])
+        assert await ledger.scheduled_jobs.next_ms() == 5
+        clock.now += 5
+        assert [lease.job.job_id for lease in await ledger.scheduled_jobs.lease_due(9)] == ["later"]
+    assert await before.ask(text("SELECT indisvalid FROM pg_index WHERE indexrelid = 'jobs_scheduled'::regclass"))
+    assert await before.ask(text("SELECT version_num FROM alembic_version")) == HEAD
     assert await before.ask(table) == written

@@ -11,9 +11,17 @@ from tests.support.ledger_events import START
 
 @st.composite
 def lives(draw, generations=3, attempts=3):
-    """A list of events: waiting, runs (some announced), retries, set aside, released into the next generation, and an end (or none)."""
+    """A list of events: perhaps first scheduled; waiting, runs (some announced), retries, set aside, released, and an end (or none)."""
     job = Job("j1", "email", submitted_at=START, payload_json=b'{"n":1}')
     events, now = [JobEvent(job, JobState.QUEUED, START)], START
+    if draw(st.booleans()):
+        later = replace(job, run_at=START + 50)
+        now += 50
+        events = [JobEvent(later, JobState.SCHEDULED, START)]
+        if draw(st.integers(0, 5)) == 0:
+            return [*events, JobEvent(later, JobState.CANCELLED, now, actor="ann")]
+        job = replace(job, generation=1)
+        events.append(JobEvent(job, JobState.QUEUED, now))
     for _ in range(draw(st.integers(1, generations))):
         for step in range(draw(st.integers(1, attempts))):
             now += 100

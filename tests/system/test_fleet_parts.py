@@ -107,6 +107,27 @@ def test_the_documented_variables_alone(fleet: Fleet, own_clinic: Clinic):
     assert (own_clinic.folder / "plane" / "ledger.db").exists()
 
 
+def test_jobs_that_run_later_need_no_common_ledger(fleet: Fleet, own_clinic: Clinic):
+    """Without DATABASE_URL: the control plane has them in a ledger of its own, where they are listed, changed, run and cancelled."""
+    del fleet.env["DATABASE_URL"]
+    fleet.env["DATA_DIR"] = str(own_clinic.folder / "plane")
+    fleet.launch_all(workers=1).ready()
+    with Clients(fleet) as sickbay:
+        soon = sickbay.submit("ok", {}, delaySeconds=1)
+        ids = [sickbay.submit("ok", {"n": number}, delaySeconds=3_600) for number in range(3)]
+        for number, job_id in enumerate(ids):
+            assert sickbay.plane.get(f"/scheduled-jobs/{job_id}").json()["payload"] == {"n": number}
+        assert [job["jobId"] for job in sickbay.plane.get("/scheduled-jobs").json()["jobs"]][-3:] == ids
+        assert sickbay.plane.patch(f"/scheduled-jobs/{ids[0]}", json={"delaySeconds": 0.2}).status_code == 200
+        assert sickbay.plane.post(f"/scheduled-jobs/{ids[1]}/run", json={}).status_code == 200
+        for _ in range(2):
+            assert sickbay.plane.post(f"/scheduled-jobs/{ids[2]}/cancel", json={}).json()["state"] == "CANCELLED"
+        for job_id in (soon, *ids[:2]):
+            until(lambda job_id=job_id: own_clinic.runs(job_id=job_id, what="done"))  # type: ignore[misc]
+        assert not own_clinic.runs(job_id=ids[2])
+        assert sickbay.plane.get("/scheduled-jobs").json()["jobs"] == []
+
+
 def test_two_job_apis(fleet: Fleet):
     """What one took the other knows, and an idempotency key holds across both."""
     fleet.launch_all(workers=1).ready()

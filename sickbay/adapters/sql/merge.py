@@ -87,7 +87,7 @@ def _completed(event: JobEvent, other: Job) -> JobEvent:
 def completed(job: Job, other: Job) -> Job:
     """The job, with missing type, tenant and time of submission taken from `other`; without a type, its priority is missing too.
 
-    When it was to run, and its schedule, are in none but its first event.
+    Only the event of the submission says when it was to run, and of which schedule it is.
     """
     if other.run_at and not job.run_at:
         job = replace(job, run_at=other.run_at, schedule_id=other.schedule_id, tick_at=other.tick_at)

@@ -50,12 +50,8 @@ _KEEP_PAYLOAD: Final = (
 )
 _RUN_LATER: Final = (
     update(jobs)
-    .where(
-        jobs.c.job_id == bindparam("job"),
-        # Said so that no index fits but that of ids: a plan of PostgreSQL's that was made while the table was empty is kept.
-        func.upper(jobs.c.state) == JobState.SCHEDULED.value,
-        func.coalesce(jobs.c.run_at, 0) == 0,
-    )
+    # Said so that no index fits but that of ids: a plan of PostgreSQL's that was made while the table was empty is kept.
+    .where(jobs.c.job_id == bindparam("job"), func.coalesce(jobs.c.run_at, 0) == 0)
     .values(run_at=bindparam("due_at"), schedule_id=bindparam("of_schedule"), tick_at=bindparam("of_tick"))
 )
 _IN_LEDGER_ALONE: Final = (
@@ -210,8 +206,11 @@ async def _keep_payloads(connection: AsyncConnection, folded: Folded) -> None:
 
 
 async def _schedule(connection: AsyncConnection, folded: Folded) -> None:
-    """Store when SCHEDULED jobs are to run: columns of their own, so that healthy jobs do not pay for them."""
-    later = [event.job for event in folded.latest.values() if event.state is JobState.SCHEDULED]
+    """Store when SCHEDULED jobs are to run: columns of their own, so that healthy jobs do not pay for them.
+
+    Also if the event comes late, so that it is known when a job was due. What a person has changed stays.
+    """
+    later = [event.job for event in folded.changes if event.state is JobState.SCHEDULED]
     if later:
         values = [
             {"job": job.job_id, "due_at": job.run_at, "of_schedule": job.schedule_id or None, "of_tick": job.tick_at or None}

@@ -189,3 +189,22 @@ async def test_a_release_that_was_faster_is_cancelled_in_its_new_generation():
     world = World(JobState.PARKED, JobState.PARKED, JobState.QUEUED, JobState.QUEUED, JobState.CANCELLED)
     assert (await world.canceller.cancel("j")).state is JobState.CANCELLED
     assert world.steps == ["asked", "told CANCELLED"] * 2 + ["asked", "let go"]
+
+
+async def test_workers_are_not_asked_about_a_job_that_none_can_have():
+    """So it is cancelled at once, although one of them may not answer."""
+    world = World(JobState.SCHEDULED, JobState.CANCELLED, heard=[Unavailable("silence")], workers=3)
+    assert (await world.canceller.cancel("j")).state is JobState.CANCELLED
+    assert world.steps == ["told CANCELLED"]
+
+
+async def test_a_job_that_is_being_sent_to_the_workers_is_cancelled_as_one_that_waits():
+    world = World(JobState.SCHEDULED, JobState.QUEUED, JobState.QUEUED, JobState.CANCELLED)
+    assert (await world.canceller.cancel("j")).state is JobState.CANCELLED
+    assert world.steps == ["told CANCELLED", "asked", "told CANCELLED", "asked", "let go"]
+
+
+async def test_a_change_of_its_time_is_not_taken_for_the_cancellation():
+    world = World(JobState.SCHEDULED, JobState.SCHEDULED, JobState.CANCELLED)
+    assert (await world.canceller.cancel("j")).state is JobState.CANCELLED
+    assert world.steps == ["told CANCELLED", "told CANCELLED"]

@@ -107,7 +107,7 @@ def test_what_is_no_job_says_so(body):
 
 
 @given(jobs, st.sampled_from(list(JobState)), st.booleans())
-def test_an_event_survives_the_trip_and_carries_the_payload_only_when_set_aside_or_accepted_or_scheduled(job, state, duplicate):
+def test_an_event_survives_the_trip_and_carries_the_payload_only_when_in_the_ledger_alone_or_accepted(job, state, duplicate):
     event = JobEvent(job, state, 5, started_at=4, run="r", actor="w", reason=Reason.BROKER, code="C", message="m", duplicate=duplicate)
     (alone,) = decode_events(encode_event(event))
     assert list(decode_events(encode_events([event, event]))) == [alone, alone]
