@@ -19,7 +19,7 @@ class ScheduledJobs(Protocol):
     async def lease_due(self, limit: int) -> Sequence[ReleaseLease]:
         """Lease jobs that are due, the longest due first; nobody else gets them until the lease expires.
 
-        `QuarantineStore.mark_released` ends the lease, `QuarantineStore.lease_expired` takes over those whose holder died.
+        `QuarantineStore.mark_released` ends the lease. Those whose lease has expired are due again: they may have been published.
         """
 
     async def lease_scheduled(self, job_id: str, etag: str, actor: str, tenants: Tenants = None) -> ReleaseLease:

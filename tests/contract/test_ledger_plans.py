@@ -111,9 +111,13 @@ async def test_what_is_due_is_found_by_an_index_of_scheduled_jobs_alone(ledger, 
     listed = await ledger.scheduled_jobs.list_scheduled(ScheduledJobQuery(), 5, "")
     assert len(listed.items) == 5
     questions = {sql: values for sql, values in asked if "run_at" in sql}
-    assert len(questions) == 3
+    assert len(questions) == 4
     for sql, values in questions.items():
         planned = await plan(ledger, sql, values, analyzes=knows)
+        if sql.startswith(("WITH", "UPDATE")) and "lease_until IS NULL" not in sql:  # leases that have expired, few at all times
+            assert "jobs_leased" in planned or "jobs_scheduled" in planned
+            assert "Seq Scan on jobs" not in planned
+            continue
         assert "jobs_scheduled" in planned
         assert "TEMP B-TREE" not in planned
         assert "Sort " not in planned

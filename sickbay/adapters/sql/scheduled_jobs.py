@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Text, and_, bindparam, func, insert, literal_column, select, tuple_, update
+from sqlalchemy import ColumnElement, Text, and_, bindparam, func, insert, literal_column, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sickbay.adapters.sql.change_feed import ChangeFeed
@@ -48,7 +48,8 @@ class SqlScheduledJobs:
         self._clock = clock
         self._add_changes = store.bulk(store.insert(job_changes).on_conflict_do_nothing(), job_changes.c.keys())
         # Not `min(run_at)`, which would pass over all that are leased; the first of the index is the next one.
-        self._next = select(_c.run_at - store.wall_time).where(*_WAITING).order_by(_c.run_at, _c.job_id).limit(1)
+        free = or_(_c.lease_until.is_(None), _c.lease_until <= store.time)
+        self._next = select(_c.run_at - store.wall_time).where(SCHEDULED, free).order_by(_c.run_at, _c.job_id).limit(1)
 
     @detached
     async def next_ms(self) -> int | None:
@@ -60,13 +61,18 @@ class SqlScheduledJobs:
     @detached
     async def lease_due(self, limit: int) -> Sequence[ReleaseLease]:
         """Lease jobs that are due, the longest due first; nobody else gets them until the lease expires."""
-        due = and_(*_WAITING, _c.run_at <= self._store.wall_time)
-        found = select(_c.job_id).where(due).order_by(_c.run_at, _c.job_id).limit(limit).with_for_update(skip_locked=True).cte("found")
-        lease = update(jobs).where(_c.job_id.in_(select(found.c.job_id)), due)
-        values = {"lease_until": self._store.time + LEASE_MS, "claim_attempt": 0, "claim_actor": ""}
+        is_due = _c.run_at <= self._store.wall_time
         async with self._store.write(grows=False) as connection:
-            rows = list(await connection.execute(lease.values(values).returning(*_c)))
-        return [lease_of(row) for row in sorted(rows, key=lambda row: (row.run_at, row.job_id))]
+            again = await self._lease(connection, and_(SCHEDULED, is_due, _c.lease_until <= self._store.time), limit)
+            new = await self._lease(connection, and_(*_WAITING, is_due), limit - len(again)) if len(again) < limit else ()
+        return [*(lease_of(row, maybe_duplicate=True) for row in again), *map(lease_of, new)]
+
+    async def _lease(self, connection: AsyncConnection, which: ColumnElement[bool], limit: int) -> Sequence[AnyRow]:
+        found = select(_c.job_id).where(which).order_by(_c.run_at, _c.job_id).limit(limit).with_for_update(skip_locked=True).cte("found")
+        lease = update(jobs).where(_c.job_id.in_(select(found.c.job_id)), which)
+        values = {"lease_until": self._store.time + LEASE_MS, "claim_attempt": 0, "claim_actor": ""}
+        rows = await connection.execute(lease.values(values).returning(*_c))
+        return sorted(rows, key=lambda row: (row.run_at, row.job_id))
 
     @detached
     async def lease_scheduled(self, job_id: str, etag: str, actor: str, tenants: Tenants = None) -> ReleaseLease:
