@@ -34,7 +34,8 @@ class ScheduleReplies:
 def _times(found: Schedule, now: int) -> tuple[Sequence[int], str]:
     """Its next times, and when it runs in words; what this machine cannot read, it says."""
     timing, after = found.spec.timing, max(now, found.next_at - 1)
+    ahead = "resumed now, it would run at" if found.state is ScheduleState.PAUSED else "next"
     try:
-        return next_times(timing, after) if found.state is ScheduleState.ACTIVE else (), describe(timing, after)
+        return next_times(timing, after) if found.state is ScheduleState.ACTIVE else (), describe(timing, after, ahead)
     except InvalidArgument as error:  # the time zones of another machine
         return (), str(error)

@@ -91,10 +91,13 @@ def last_time(timing: Timing, start: int, end: int) -> int:
     return start
 
 
-def describe(timing: Timing, now: int) -> str:
-    """When it runs, in words, and the next five times: `At 03:00 every day in Europe/Berlin; next: Tue 2026-12-01 03:00 CET, ...`."""
+def describe(timing: Timing, now: int, ahead: str = "next") -> str:
+    """When it runs, in words, and the next five times: `At 03:00 every day in Europe/Berlin; next: Tue 2026-12-01 03:00 CET, ...`.
+
+    `ahead` is what is said before them.
+    """
     found = next_times(timing, now)
-    coming = f"next: {in_words(found, timing.timezone)}" if found else "it has no further time"
+    coming = f"{ahead}: {in_words(found, timing.timezone)}" if found else "it has no further time"
     return f"{_rule_of(timing)}; {coming}"
 
 

@@ -260,7 +260,7 @@ class Schedule(_message.Message):
     paused_by: _builtins.str
     """Who paused it; empty if it was paused after a failure, or if that is not known."""
     description_of_times: _builtins.str
-    """When it runs, in words, with the next five times in its time zone. Left out of lists."""
+    """When it runs, in words, with the next five times in its time zone; of a PAUSED one those that it would have. Left out of lists."""
     etag: _builtins.str
     """Changes with every change of its spec and its state, not with its runs; send it with an update."""
     payload_hidden: _builtins.bool
