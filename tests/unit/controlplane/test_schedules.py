@@ -37,6 +37,7 @@ async def test_created_paused_it_waits():
     async with open_ward() as ward:
         made = await ward.create(paused=True, actor="ada")
         assert (made.state, list(made.next_times), made.paused_by) == (made.STATE_PAUSED, [], "ada")
+        assert "; resumed now, it would run at: Tue 2023-11-14 23:00 UTC, " in made.description_of_times
         assert (await ward.get()) == made
 
 

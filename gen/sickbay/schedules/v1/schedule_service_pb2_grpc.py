@@ -127,7 +127,8 @@ class ScheduleServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSchedule(self, request, context):
-        """Deletes a schedule and its runs; jobs that it has submitted stay. FAILED_PRECONDITION if live workers announce it: remove it from their
+        """Deletes a schedule and its runs; jobs that it has submitted stay, and a time that has one gets no other, also if a schedule with this id is
+        created again, while the ledger knows that job. FAILED_PRECONDITION if live workers announce it: remove it from their
         code first. ABORTED if `etag` is set and the schedule has changed since. NOT_FOUND if the tenant has none with this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -50,7 +50,8 @@ class ScheduleServiceStub:
     NOT_FOUND if the tenant has none with this id.
     """
     DeleteSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_service_pb2.DeleteScheduleRequest, _schedule_service_pb2.DeleteScheduleResponse]
-    """Deletes a schedule and its runs; jobs that it has submitted stay. FAILED_PRECONDITION if live workers announce it: remove it from their
+    """Deletes a schedule and its runs; jobs that it has submitted stay, and a time that has one gets no other, also if a schedule with this id is
+    created again, while the ledger knows that job. FAILED_PRECONDITION if live workers announce it: remove it from their
     code first. ABORTED if `etag` is set and the schedule has changed since. NOT_FOUND if the tenant has none with this id.
     """
     PauseSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_service_pb2.PauseScheduleRequest, _schedule_service_pb2.PauseScheduleResponse]
@@ -94,7 +95,8 @@ class ScheduleServiceAsyncStub(ScheduleServiceStub):
     NOT_FOUND if the tenant has none with this id.
     """
     DeleteSchedule: _aio.UnaryUnaryMultiCallable[_schedule_service_pb2.DeleteScheduleRequest, _schedule_service_pb2.DeleteScheduleResponse]  # type: ignore[assignment]
-    """Deletes a schedule and its runs; jobs that it has submitted stay. FAILED_PRECONDITION if live workers announce it: remove it from their
+    """Deletes a schedule and its runs; jobs that it has submitted stay, and a time that has one gets no other, also if a schedule with this id is
+    created again, while the ledger knows that job. FAILED_PRECONDITION if live workers announce it: remove it from their
     code first. ABORTED if `etag` is set and the schedule has changed since. NOT_FOUND if the tenant has none with this id.
     """
     PauseSchedule: _aio.UnaryUnaryMultiCallable[_schedule_service_pb2.PauseScheduleRequest, _schedule_service_pb2.PauseScheduleResponse]  # type: ignore[assignment]
@@ -165,7 +167,8 @@ class ScheduleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _schedule_service_pb2.DeleteScheduleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_schedule_service_pb2.DeleteScheduleResponse, _abc.Awaitable[_schedule_service_pb2.DeleteScheduleResponse]]:
-        """Deletes a schedule and its runs; jobs that it has submitted stay. FAILED_PRECONDITION if live workers announce it: remove it from their
+        """Deletes a schedule and its runs; jobs that it has submitted stay, and a time that has one gets no other, also if a schedule with this id is
+        created again, while the ledger knows that job. FAILED_PRECONDITION if live workers announce it: remove it from their
         code first. ABORTED if `etag` is set and the schedule has changed since. NOT_FOUND if the tenant has none with this id.
         """
 
