@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from typing import Any
@@ -109,3 +109,14 @@ def filters(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_FILTERS):
         decorated = option(decorated)
     return decorated
+
+
+def check_choice(job_ids: Sequence[str], selection: object, *, everything: bool) -> None:
+    """Require either ids or --all: a forgotten filter must not select everything, and filters with ids would be ignored."""
+    if everything and job_ids:
+        raise click.UsageError("name jobs, or choose them with filters and --all, not both")
+    if job_ids and selection:
+        raise click.UsageError("filters need --all, and cannot be used with a JOB_ID")
+    if not everything and not job_ids:
+        hint = "add --all to take every job that the filters match" if selection else "name a JOB_ID, or choose jobs with filters and --all"
+        raise click.UsageError(hint)

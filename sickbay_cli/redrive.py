@@ -14,7 +14,7 @@ from sickbay.server.rest.views import job_view
 from sickbay_cli import client, options
 from sickbay_cli.bulk_calls import BulkCalls
 from sickbay_cli.editor import edit_payload, save_draft
-from sickbay_cli.filters import Selection, filters, find
+from sickbay_cli.filters import Selection, check_choice, filters, find
 from sickbay_cli.format import name
 from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import confirm, count, document, remark
@@ -65,7 +65,7 @@ def resubmit(
     Name them, or choose them by filters and --all. Every edit of a payload is kept: who, when, before and after. It must fit the schema
     of its job type if a worker has announced one (`sickbay types`), unless you --skip-validation.
     """
-    _check(job_ids, selection, everything=everything)
+    check_choice(job_ids, selection, everything=everything)
     if (payload is not None or edit) and len(job_ids) != 1:
         raise click.UsageError("--payload and --edit need exactly one JOB_ID")
     if payload is not None and edit:
@@ -107,7 +107,7 @@ def discard(
 
     Name them, or choose them by filters and --all. Asks first, unless --yes or --json is given; without a terminal it needs --yes.
     """
-    _check(job_ids, selection, everything=everything)
+    check_choice(job_ids, selection, everything=everything)
     with client.quarantine(control_plane) as stub:
         etags = _select(stub, job_ids, selection, control_plane)
         if etags:
@@ -118,17 +118,6 @@ def discard(
             return stub.DiscardJob(request, timeout=control_plane.timeout).job
 
         BulkCalls("discarded", control_plane, as_json=as_json).run(list(etags), call, alone=len(job_ids) == 1)
-
-
-def _check(job_ids: Sequence[str], selection: Selection, *, everything: bool) -> None:
-    """Require either ids or --all: a forgotten filter must not select everything, and filters with ids would be ignored."""
-    if everything and job_ids:
-        raise click.UsageError("name jobs, or choose them with filters and --all, not both")
-    if job_ids and selection:
-        raise click.UsageError("filters need --all, and cannot be used with a JOB_ID")
-    if not everything and not job_ids:
-        hint = "add --all to take every job that the filters match" if selection else "name a JOB_ID, or choose jobs with filters and --all"
-        raise click.UsageError(hint)
 
 
 def _select(stub: QuarantineServiceStub, job_ids: Sequence[str], selection: Selection, endpoint: Endpoint) -> dict[str, str]:

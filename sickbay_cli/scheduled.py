@@ -16,6 +16,7 @@ from sickbay_cli import client, options
 from sickbay_cli.bulk_calls import BulkCalls
 from sickbay_cli.editor import edit_payload, save_draft
 from sickbay_cli.exit_codes import Refused
+from sickbay_cli.filters import check_choice
 from sickbay_cli.format import ms
 from sickbay_cli.jobs import now
 from sickbay_cli.later import later, set_run_time
@@ -23,7 +24,7 @@ from sickbay_cli.moments import at_and_when
 from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import confirm, count, document, more, remark
 from sickbay_cli.payload import PAYLOAD, pretty
-from sickbay_cli.scheduled_filters import Selection, check, filters, find, select
+from sickbay_cli.scheduled_filters import Selection, filters, find, select
 from sickbay_cli.tables import HIDDEN, show_scheduled_job, show_scheduled_jobs
 
 _job_ids = click.argument("job_ids", metavar="[JOB_ID...]", nargs=-1)
@@ -113,7 +114,7 @@ def edit(
 
     Name them, or choose them by filters and --all. What is not given stays as it is.
     """
-    check(job_ids, selection, everything=everything)
+    check_choice(job_ids, selection, everything=everything)
     if (payload is not None or edit) and len(job_ids) != 1:
         raise click.UsageError("--payload and --edit need exactly one JOB_ID")
     if payload is not None and edit:
@@ -169,7 +170,7 @@ def run(
 
     Name them, or choose them by filters and --all.
     """
-    check(job_ids, selection, everything=everything)
+    check_choice(job_ids, selection, everything=everything)
     with client.scheduled_jobs(control_plane) as stub:
         etags = select(stub, job_ids, selection, control_plane)
         if everything and etags:
@@ -204,7 +205,7 @@ def cancel(
 
     Name them, or choose them by filters and --all, which asks first unless --yes or --json is given.
     """
-    check(job_ids, selection, everything=everything)
+    check_choice(job_ids, selection, everything=everything)
     with client.scheduled_jobs(control_plane) as stub:
         etags = select(stub, job_ids, selection, control_plane)
         if everything and etags:

@@ -47,17 +47,6 @@ def filters(function: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
-def check(job_ids: Sequence[str], selection: Selection, *, everything: bool) -> None:
-    """Require either ids or --all: a forgotten filter must not select everything, and filters with ids would be ignored."""
-    if everything and job_ids:
-        raise click.UsageError("name jobs, or choose them with filters and --all, not both")
-    if job_ids and selection:
-        raise click.UsageError("filters need --all, and cannot be used with a JOB_ID")
-    if not everything and not job_ids:
-        hint = "add --all to take every job that the filters match" if selection else "name a JOB_ID, or choose jobs with filters and --all"
-        raise click.UsageError(hint)
-
-
 def select(stub: ScheduledJobServiceStub, job_ids: Sequence[str], selection: Selection, endpoint: Endpoint) -> dict[str, str]:
     """Ids with the etags that were read, empty for named ids: `--all` must not affect jobs that have changed since."""
     if job_ids:

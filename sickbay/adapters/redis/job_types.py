@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Final, Self
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
-from sickbay.adapters.redis.client import REJECTS_WRITES, UNAVAILABLE, Client, RedisUnavailable, Refused, open_client
-from sickbay.adapters.redis.guarded_client import GuardedClient
-from sickbay.adapters.redis.script import Script, Word, source
-from sickbay.domain.errors import Unavailable
+from sickbay.adapters.redis.announced import AnnouncedHash
 from sickbay.domain.job_type import RETENTION_MS, Announced, SchemaKey, TypeSchema
-from sickbay.ports import Clock
 
 KEY: Final = "jobtypes"
 
@@ -34,23 +27,11 @@ _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(_Document)
 
 
-class RedisJobTypes:
+class RedisJobTypes(AnnouncedHash):
     """Implements `JobTypes`; open it with `async with`. Redis need not be available."""
 
-    def __init__(self, url: str, *, clock: Clock | None = None, connect: Callable[[str], Client] = open_client) -> None:
-        """`clock` replaces the time of Redis (tests). SettingsError if the URL is invalid."""
-        self._clock = clock
-        self._store = GuardedClient(connect(url))
-        self._script = Script(source("announced"))
-        self.trouble = ""
-        """Why the schemas are unknown, without secrets; "" if the last call succeeded."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with contextlib.suppress(Unavailable):
-            await self._store.close()
+    key = KEY
+    retention_ms = RETENTION_MS
 
     async def announce(self, schemas: Sequence[TypeSchema]) -> None:
         """Enter schemas, now the newest of their job types."""
@@ -69,21 +50,6 @@ class RedisJobTypes:
         _, *rest = await self._run("list", *map(_field, seen))
         found = (_announced(seen, *rest[at : at + 3]) for at in range(0, len(rest), 3))
         return [one for one in found if one is not None]
-
-    async def changed(self, seconds: float) -> None:
-        """Wait; nobody tells what is announced."""
-        await asyncio.sleep(seconds)
-
-    async def _run(self, operation: str, *more: Word) -> list[bytes]:
-        words: list[Word] = [operation, "" if self._clock is None else self._clock(), RETENTION_MS, *more]
-        try:
-            answer: list[bytes] = await self._store.ask(lambda client: self._script.run(client, KEY, words))
-        except RedisUnavailable as error:
-            self.trouble = REJECTS_WRITES if isinstance(error, Refused) else UNAVAILABLE
-            self._store.reset()  # no pauses: calls are rare
-            raise
-        self.trouble = ""
-        return answer
 
 
 def _field(key: SchemaKey) -> str:
