@@ -49,12 +49,12 @@ def test_300_parked_jobs_whose_release_is_killed_at_each_of_its_steps_all_succee
 
 
 def test_jobs_that_are_due_while_who_sends_them_is_killed_at_each_step_all_succeed(own_clinic: Clinic, start: Callable[..., Product]):
-    """They become due while nothing runs."""
+    """They are due ten seconds later, when the process runs that kills itself first, or before."""
     folder = own_clinic.folder
     shutil.copy(KILLING, folder / KILLING.name)
     product = start(folder, ENV).ready()
     with Clients(product) as sickbay:
-        body = {"jobs": [{"jobType": "later", "payload": {"number": number}, "delaySeconds": 2} for number in range(JOBS)]}
+        body = {"jobs": [{"jobType": "later", "payload": {"number": number}, "delaySeconds": 10} for number in range(JOBS)]}
         jobs = [result["jobId"] for result in sickbay.api.post("/jobs:batch", json=body).json()["results"]]
         sickbay.wait_until_known(*jobs)
         assert sickbay.job(jobs[0])["state"] == "SCHEDULED"
