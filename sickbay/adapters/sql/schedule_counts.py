@@ -7,7 +7,8 @@ from typing import Final
 from sqlalchemy import ColumnElement, LargeBinary, func, literal, or_, select
 
 from sickbay.adapters.sql.database import Database
-from sickbay.adapters.sql.schema import jobs, schedule_runs, schedules
+from sickbay.adapters.sql.schedule_schema import schedule_runs, schedules
+from sickbay.adapters.sql.schema import jobs
 from sickbay.concurrency.tasks import detached
 from sickbay.domain.schedule import FAILED, UNFINISHED, ScheduleKey, ScheduleState
 from sickbay.ports.schedule_counts import ScheduleCounts

@@ -19,7 +19,8 @@ from sickbay.adapters.sql.database import Database
 from sickbay.adapters.sql.rows import AnyRow
 from sickbay.adapters.sql.schedule_jobs import RunJob, RunWriter, run_job
 from sickbay.adapters.sql.schedule_rows import WITH_JOB, kind_of, progress_values, run_of, schedule_of, schedule_values
-from sickbay.adapters.sql.schema import jobs, schedule_runs, schedules
+from sickbay.adapters.sql.schedule_schema import schedule_runs, schedules
+from sickbay.adapters.sql.schema import jobs
 from sickbay.concurrency.tasks import detached
 from sickbay.domain.errors import ErrorReason, NotFound
 from sickbay.domain.schedule import UNFINISHED, Decision, NewRun, Overlap, Schedule, ScheduleKey, ScheduleRun, Situation, Trigger

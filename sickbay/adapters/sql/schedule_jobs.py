@@ -12,7 +12,8 @@ from sickbay.adapters.sql.database import Database
 from sickbay.adapters.sql.merge import change_of, record_after
 from sickbay.adapters.sql.rows import change_values
 from sickbay.adapters.sql.schedule_rows import kind_of, run_values
-from sickbay.adapters.sql.schema import job_changes, jobs, schedule_runs
+from sickbay.adapters.sql.schedule_schema import schedule_runs
+from sickbay.adapters.sql.schema import job_changes, jobs
 from sickbay.domain.job import Job, JobEvent, JobState
 from sickbay.domain.schedule import NewRun, RunOutcome, Schedule, ScheduleKey, ScheduleRun, job_id_of
 

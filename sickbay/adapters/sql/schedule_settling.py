@@ -13,7 +13,8 @@ from sickbay.adapters.sql.database import Database
 from sickbay.adapters.sql.rows import AnyRow
 from sickbay.adapters.sql.schedule_firing import UNSETTLED, is_of
 from sickbay.adapters.sql.schedule_rows import progress_values, run_of, schedule_of, schedule_values
-from sickbay.adapters.sql.schema import jobs, schedule_runs, schedules
+from sickbay.adapters.sql.schedule_schema import schedule_runs, schedules
+from sickbay.adapters.sql.schema import jobs
 from sickbay.concurrency.tasks import detached
 from sickbay.domain.job import JobState
 from sickbay.domain.schedule import FAILED, Schedule, ScheduleKey, ScheduleRun, ScheduleState

@@ -18,8 +18,8 @@ from sickbay.adapters.sql.paging import cursor as cursor_of
 from sickbay.adapters.sql.paging import parse_cursor
 from sickbay.adapters.sql.schedule_firing import ScheduleFiring, find, is_of
 from sickbay.adapters.sql.schedule_rows import WITH_JOB, run_of, schedule_of, schedule_values
+from sickbay.adapters.sql.schedule_schema import schedule_runs, schedules
 from sickbay.adapters.sql.schedule_settling import RunSettling
-from sickbay.adapters.sql.schema import schedule_runs, schedules
 from sickbay.concurrency.tasks import detached
 from sickbay.domain.errors import Aborted, AlreadyExists, ErrorReason, ResourceExhausted
 from sickbay.domain.queries import Page
