@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+import pytest_asyncio
 from google.protobuf.message_factory import GetMessageClass
 from grpc_status import rpc_status
 
@@ -27,6 +28,8 @@ from sickbay.server.rest.transcoding.routes import routes_of
 from tests.support.contract_files import contract_files
 from tests.support.isolated_servers import own_corner
 from tests.support.two_tenants import NOBODYS, OURS, SCHEDULE, THEIRS, TYPE, serve_both
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 STATES = ("scheduled", "queued", "running", "retrying", "parked", "quarantined", "succeeded", "cancelled", "discarded")
 NO_JOB = "no-such-job"
@@ -59,19 +62,42 @@ RPCS = {rpc.name: rpc for service in SERVICES for rpc in service.methods}
 ROUTES = [route for service in SERVICES for route in routes_of(service)]
 
 
-def test_the_walk_goes_through_every_rpc() -> None:
+async def test_the_walk_goes_through_every_rpc() -> None:
     assert {f"/{rpc.containing_service.full_name}/{name}" for name, rpc in RPCS.items()} == RULES.keys()
     assert RPCS.keys() == WALKED, "a new RPC needs a place in this walk"
     assert {route.rpc.name for route in ROUTES} == RPCS.keys() - {"Work"}
 
 
-@pytest.fixture(params=["embedded", pytest.param("fleet", marks=pytest.mark.servers)])
-def opened(request, tmp_path):
+@pytest.fixture(scope="module", params=["reads"])
+def use(request):
+    """Walks of the same use share a pair of services: those that only read or are refused (if not marked), and those that only add.
+
+    One that changes what there is has a pair of its own. Pytest puts walks of one use next to each other, in whatever order they come.
+    """
+    return request.param
+
+
+adds = pytest.mark.parametrize("use", ["adds"], indirect=True)
+
+
+def changes(test):
+    """Marks a walk that has a pair of its own."""
+    return pytest.mark.parametrize("use", [test.__name__], ids=["changes"], indirect=True)(test)
+
+
+@pytest.fixture(scope="module", params=["type", "tenant"])
+def scope(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=["embedded", pytest.param("fleet", marks=pytest.mark.servers)])
+def opened(request, scope, use, tmp_path_factory):
+    """What opens the parts of both services, with nothing in them."""
     if request.param == "embedded":
-        yield lambda scope: _embedded(tmp_path, scope)
+        yield lambda: _embedded(tmp_path_factory.mktemp(use), scope)
     else:
         with own_corner() as corner:
-            yield lambda scope: _fleet(corner, scope)
+            yield lambda: _fleet(corner, scope)
 
 
 @asynccontextmanager
@@ -152,10 +178,10 @@ class _Ended:
         self.code, self.details, self.trailing_metadata = error.code, error.details, error.trailing_metadata
 
 
-@pytest.fixture(params=["type", "tenant"])
-async def walk(opened, request):
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def walk(opened):
     async with AsyncExitStack() as stack:
-        api, plane = await stack.enter_async_context(opened(request.param))
+        api, plane = await stack.enter_async_context(opened())
         system = await stack.enter_async_context(serve_both(api, plane))
         channels = [
             await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{one.grpc_port}")) for one in (system.jobs, system.plane)
@@ -220,6 +246,7 @@ async def _revisions(planes):
     return {one.key: one.rev for one in await planes.breakers.snapshots() if planes.breaker_scope.is_in_use(one.key)}
 
 
+@changes
 async def test_the_owner_does_find_it(walk):
     """So what is hidden from others is really there."""
     for name in ("GetJob", "ExplainJob", "WatchJob"):
@@ -266,6 +293,7 @@ async def test_lists_have_only_what_is_of_its_tenants(walk, name):
         assert not leaks(body)
 
 
+@changes
 async def test_the_audit_log_has_only_what_is_of_its_tenants(walk):
     assert (await walk.call("ann", "ListAuditEntries"))[0] is grpc.StatusCode.PERMISSION_DENIED
     mine, theirs, whole = [await walk.call(who, "ListAuditEntries") for who in ("chief", "otherchief", "root")]
@@ -293,6 +321,7 @@ async def test_counts_are_of_its_tenants_alone(walk):
     assert all_.parked_jobs == (2 if walk.system.is_shared else 1)
 
 
+@adds
 async def test_page_tokens_belong_to_a_principal(walk):
     more = await walk.call("both", "SubmitJob", job_type=TYPE, payload_json="{}", tenant=OURS, delay={"seconds": 3_600})
     await walk.call("both", "GetScheduledJob", job_id=more.job.job_id)  # it has arrived
@@ -309,6 +338,7 @@ async def test_page_tokens_belong_to_a_principal(walk):
             assert "INVALID_PAGE_TOKEN" in str(reason)
 
 
+@changes
 async def test_resume_tokens_of_others_lead_nowhere(walk):
     theirs = await walk.call("bob", "WatchJob", job_id=f"{THEIRS}-running")
     answer = await walk.call("ann", "WatchJob", job_id=f"{THEIRS}-running", resume_token=theirs.resume_token)
@@ -323,6 +353,7 @@ async def test_resume_tokens_of_others_lead_nowhere(walk):
     assert not isinstance(watching.result(), tuple)
 
 
+@adds
 async def test_only_jobs_of_its_own_tenants_are_submitted(walk):
     body = {"job_type": TYPE, "payload_json": "{}"}
     own = await walk.call("ann", "SubmitJob", **body)
@@ -345,6 +376,7 @@ async def test_only_jobs_of_its_own_tenants_are_submitted(walk):
     assert (reply.status_code, reply.json()["accepted"], reply.json()["refused"]) == (202, 1, 1)
 
 
+@adds
 async def test_idempotency_keys_belong_to_a_principal(walk):
     async def submit(who, **fields):
         reply = await walk.call(who, "SubmitJob", job_type=TYPE, payload_json="{}", request_id="one key", tenant=OURS, **fields)
@@ -382,6 +414,7 @@ async def test_what_concerns_all_tenants_is_for_those_who_have_all(walk):
         await call.read()
 
 
+@changes
 async def test_a_shared_breaker_is_shown_without_what_is_of_others_and_changed_by_those_who_have_all(walk):
     shown = (await walk.call("ann", "GetBreaker", job_type=TYPE)).breaker
     told = await walk.call("ann", "ExplainBreaker", job_type=TYPE)
@@ -427,6 +460,7 @@ async def test_the_incident_of_a_shared_breaker_is_shown_without_what_is_of_othe
     assert not leaks(answer)
 
 
+@changes
 async def test_watches_of_breakers_have_only_those_of_its_tenants(walk):
     """Until one of its own has changed: by then others would have been sent."""
     rpc = RPCS["WatchBreakers"]
@@ -511,6 +545,7 @@ async def test_a_schedule_of_another_tenant_is_not_there(walk):
     assert await _schedules(planes) == before
 
 
+@changes
 async def test_the_owner_does_find_its_schedule_and_changes_it(walk):
     found = (await walk.call("bob", "GetSchedule", schedule_id=SCHEDULE)).schedule
     assert (found.tenant, found.spec.description) == (THEIRS, f"of {THEIRS}")
@@ -545,6 +580,7 @@ async def test_lists_have_only_schedules_of_its_tenants(walk):
     assert (status, leaks(body)) == (200, False)
 
 
+@adds
 async def test_only_schedules_of_its_own_tenants_are_created(walk):
     spec = {"job_type": TYPE, "cron": "0 3 * * *"}
     made = await walk.call("ann", "CreateSchedule", schedule_id=f"{THEIRS}-only", spec=spec, paused=True)
@@ -559,6 +595,7 @@ async def test_only_schedules_of_its_own_tenants_are_created(walk):
     assert "name one of them" in several[1]
 
 
+@adds
 async def test_a_key_of_a_trigger_belongs_to_a_principal(walk):
     ids = [
         (await walk.call(who, "TriggerSchedule", schedule_id=SCHEDULE, tenant=OURS, request_id="one key")).run.job_id
