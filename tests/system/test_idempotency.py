@@ -76,9 +76,7 @@ def test_a_batch_of_jobs_that_run_later_gets_the_first_times(sickbay: Clients):
     """Each repeat is the first job, due when it was, also within one call; another time is another request."""
 
     def batch(*delays: int) -> list[BatchSubmitResult]:
-        requests = [
-            SubmitJobRequest(job_type="later", payload_json="{}", request_id=f"{key}-{number}") for number, _ in enumerate(delays)
-        ]
+        requests = [SubmitJobRequest(job_type="later", payload_json="{}", request_id=f"{key}-{number}") for number, _ in enumerate(delays)]
         for request, delay in zip(requests, delays, strict=True):
             request.delay.FromSeconds(delay)
         return list(sickbay.jobs.BatchSubmitJobs(BatchSubmitJobsRequest(requests=[*requests, requests[0]])).results)
