@@ -24,7 +24,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.servers
 
 JOBS: Final = 60
-AHEAD_S: Final = 2
+AHEAD_S: Final = 3
 OUTAGE_S: Final = 2
 """After the last job was due."""
 SENT_S: Final = 10
