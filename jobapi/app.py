@@ -35,7 +35,7 @@ from sickbay.submission.waiting import WaitingJobs
 from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, PublishMetrics
 from sickbay.telemetry.metrics import MetricsRegistry
 from sickbay.telemetry.settings_file import SettingsFileCollector
-from sickbay.telemetry.tracing import trace_observers
+from sickbay.telemetry.tracing import current_trace, trace_observers
 from sickbay.version import VERSION
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ async def serve(
         slices=slices,
         kept_bytes=backends.kept_bytes,
         observer=observer,
+        trace=current_trace(tracing),
     )
     api = JobApi(
         submitter=submitter,

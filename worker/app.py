@@ -29,7 +29,7 @@ from sickbay.server.audit.auditor import Auditor
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.service import Service
-from sickbay.telemetry.tracing import request_spans, trace_context
+from sickbay.telemetry.tracing import current_trace, request_spans, trace_context
 from sickbay.version import VERSION
 from worker.announcing import Announcing
 from worker.engine import Engine
@@ -147,7 +147,7 @@ async def serve(
     takes_programs = settings.work_stream is not WorkStream.OFF
     async with (
         EventOutbox(backends.broker, observer=observer) as events,
-        open_submitter(backends, settings, policies, fleet, observer) as submitter,
+        open_submitter(backends, settings, policies, fleet, observer, trace=current_trace(tracing)) as submitter,
     ):
         engine = Engine(
             broker=backends.broker,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 
@@ -45,9 +45,9 @@ class FreshTypes:
 
 @asynccontextmanager
 async def open_submitter(
-    backends: WorkerParts, settings: Settings, policies: Policies, fleet: FleetView, observer: Observer
+    backends: WorkerParts, settings: Settings, policies: Policies, fleet: FleetView, observer: Observer, *, trace: Callable[[], str]
 ) -> AsyncIterator[FreshTypes | None]:
-    """Until the context ends; None if there is nowhere to keep idempotency keys."""
+    """Until the context ends; None if there is nowhere to keep idempotency keys. `trace` says the context of the run that submits."""
     if backends.keys is None:
         yield None
         return
@@ -67,6 +67,7 @@ async def open_submitter(
         types=types,
         kept_bytes=backends.kept_bytes,
         observer=observer,
+        trace=trace,
     )
     async with lanes.detached, submitter.detached, waiting.watched():
         yield FreshTypes(submitter, types)

@@ -33,6 +33,11 @@ def trace_headers(trace: str) -> dict[str, str]:
     return {TRACEPARENT: parent, TRACESTATE: state} if state else {TRACEPARENT: parent}
 
 
+def no_trace() -> str:
+    """The trace context where there is none."""
+    return ""
+
+
 def trace_id_of(trace: str) -> str:
     """The id of the trace, 32 hexadecimal digits; empty without one."""
     return trace.split("-", 2)[1] if trace else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -13,6 +13,7 @@ from sickbay.contract.requests import Submission
 from sickbay.domain.errors import Refused, SickbayError, Unavailable
 from sickbay.domain.job import Job, JobEvent, JobRecord, JobState, new_job_id
 from sickbay.domain.queries import Accepted, KeyClaim, Reservation
+from sickbay.domain.trace import no_trace
 from sickbay.job_types.view import JobTypeView
 from sickbay.messages.codec import encode_events, job_message
 from sickbay.messages.publisher import Publisher
@@ -48,11 +49,13 @@ class JobSubmitter:
         slices: Slices | None = None,
         kept_bytes: int = 0,
         observer: Observer = NOBODY,
+        trace: Callable[[], str] = no_trace,
     ) -> None:
         """Accepted jobs are remembered in `recent` until they are in the ledger, which also gets payloads of up to `kept_bytes`.
 
         `names` limits job types and tenants, `circuits` says which jobs would be parked, `door` limits rates and waiting jobs,
-        `lanes` says in which lane a job waits, `types` what a payload must be, `slices` when work on a list of jobs goes on.
+        `lanes` says in which lane a job waits, `types` what a payload must be, `slices` when work on a list of jobs goes on, `trace` the
+        context of the call, in which a SCHEDULED job continues: others get theirs when they are published.
         """
         self._slices = slices or Slices()
         self._lanes = lanes or LaneChoice(None)
@@ -63,6 +66,7 @@ class JobSubmitter:
         self._kept_bytes = kept_bytes
         self._publisher = Publisher(broker, observer)
         self._observer = observer
+        self._trace = trace
         self._recent = recent
         self._clock = clock
         self.detached = DetachedTasks()
@@ -101,7 +105,7 @@ class JobSubmitter:
                 now = [job for job in fresh if job.first_state is JobState.QUEUED]
                 routed = zip(self._lanes.keys(now), now, strict=True)
                 messages = [job_message(key, job) async for key, job in self._slices.over(routed)]
-                messages += [message async for message in self._slices.over(_ledger_messages(fresh, self._kept_bytes))]
+                messages += [message async for message in self._slices.over(_ledger_messages(fresh, self._kept_bytes, self._trace()))]
                 await self._publisher.publish(messages)
         except (Refused, ValueError) as error:
             self._give_back(fresh)
@@ -223,16 +227,18 @@ def _none_accepted(results: Sequence[Accepted | SickbayError], error: Unavailabl
     return [error if isinstance(result, Accepted) and not result.duplicate else result for result in results]
 
 
-def _ledger_messages(jobs: Sequence[Job], kept_bytes: int) -> Iterator[Message]:
+def _ledger_messages(jobs: Sequence[Job], kept_bytes: int, trace: str) -> Iterator[Message]:
     """Messages for the ledger, each with at most MAX_EVENT_JOBS jobs and MAX_EVENT_BYTES of payloads, except a single larger one.
 
-    A SCHEDULED job is in no other message, so it always has its payload.
+    A SCHEDULED job is in no other message, so it always has its payload, and continues in `trace`.
     """
     events: list[JobEvent] = []
     size = 0
     for job in jobs:
         length = len(job.payload_json)
-        if length > kept_bytes and job.first_state is not JobState.SCHEDULED:
+        if job.first_state is JobState.SCHEDULED:
+            job = replace(job, trace=trace)  # noqa: PLW2901 - the same job with its trace
+        elif length > kept_bytes:
             job, length = replace(job, payload_json=b""), 0  # noqa: PLW2901 - the same job without its payload
         if len(events) == MAX_EVENT_JOBS or (events and size + length > MAX_EVENT_BYTES):
             yield Message("job.accepted", encode_events(events))

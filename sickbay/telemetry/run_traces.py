@@ -37,7 +37,7 @@ _SETTLED: Final = {JobState.PARKED: "park", JobState.QUARANTINED: "quarantine"}
 
 
 def current_headers() -> dict[str, str]:
-    """The context of the run that the current task has begun, for whoever runs it elsewhere."""
+    """The context of the current span, such as the run that this task has begun, for whoever goes on with it elsewhere."""
     carrier: dict[str, str] = {}
     _propagator.inject(carrier)
     return carrier

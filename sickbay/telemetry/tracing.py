@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from sickbay.domain.job import Job
-from sickbay.domain.trace import trace_headers
+from sickbay.domain.trace import no_trace, trace_headers, trace_of
 from sickbay.observer import Observer
 
 if TYPE_CHECKING:
@@ -73,6 +73,15 @@ def trace_context(tracing: Tracing | None, job: Job) -> Mapping[str, str]:
     from sickbay.telemetry.run_traces import current_headers  # noqa: PLC0415 - see the module's docstring
 
     return current_headers()
+
+
+def current_trace(tracing: Tracing | None) -> Callable[[], str]:
+    """What says the trace context of the present call, as in `Job.trace`: empty without `tracing`, and outside of spans."""
+    if tracing is None:
+        return no_trace
+    from sickbay.telemetry.run_traces import current_headers  # noqa: PLC0415 - see the module's docstring
+
+    return lambda: trace_of(current_headers())
 
 
 async def _within(seconds: float, work: Callable[[], None]) -> None:

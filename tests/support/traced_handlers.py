@@ -29,6 +29,12 @@ def traced_sync(job: Job) -> None:
     asyncio.run(traced(job))
 
 
+@handler("traced-follow-up")
+async def follow_up(job: Job) -> None:
+    """Submit a job that runs a little later."""
+    await job.submit("traced", {}, delay=0.2)
+
+
 @handler("modules")
 async def modules(job: Job) -> None:
     """Write down what of this process could make spans or send them."""

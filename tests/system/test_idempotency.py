@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from itertools import islice
 from typing import Any, Final
@@ -11,10 +12,12 @@ import httpx
 import pytest
 
 from sickbay.client import Client, NewJob
-from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
+from sickbay.jobs.v1.error_reason_pb2 import ERROR_REASON_IDEMPOTENCY_KEY_REUSED
+from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, BatchSubmitResult, SubmitJobRequest
 from tests.support.clients import Clients, refusal
 from tests.support.fake_dependency import Clinic
 from tests.support.system_under_test import Product
+from tests.system.test_delayed_jobs import HOUR_S, ms, scheduled
 
 BODY = {"jobType": "ok", "payload": {"n": 1}}
 MANY: Final = 2_500
@@ -67,6 +70,47 @@ def test_a_batch_can_repeat_a_key_within_itself(sickbay: Clients):
     request = SubmitJobRequest(job_type="ok", payload_json="{}", request_id="twice-over-grpc")
     one, two = sickbay.jobs.BatchSubmitJobs(BatchSubmitJobsRequest(requests=[request, request])).results
     assert (two.job_id, one.duplicate, two.duplicate) == (one.job_id, False, True)
+
+
+def test_a_batch_of_jobs_that_run_later_gets_the_first_times(sickbay: Clients):
+    """Each repeat is the first job, due when it was, also within one call; another time is another request."""
+
+    def batch(*delays: int) -> list[BatchSubmitResult]:
+        requests = [SubmitJobRequest(job_type="later", payload_json="{}", request_id=f"{key}-{number}") for number, _ in enumerate(delays)]
+        for request, delay in zip(requests, delays, strict=True):
+            request.delay.FromSeconds(delay)
+        return list(sickbay.jobs.BatchSubmitJobs(BatchSubmitJobsRequest(requests=[*requests, requests[0]])).results)
+
+    key = f"batch-{time.time_ns()}"
+    *first, twice = batch(HOUR_S, 2 * HOUR_S)
+    assert ([one.duplicate for one in first], twice.duplicate, twice.job_id) == ([False, False], True, first[0].job_id)
+    before = [scheduled(sickbay, one.job_id) for one in first]
+    assert [ms(job["runAt"]) - ms(job["submittedAt"]) for job in before] == [HOUR_S * 1000, 2 * HOUR_S * 1000]
+    again = batch(HOUR_S, 2 * HOUR_S)
+    assert [(one.job_id, one.duplicate) for one in again] == [(one.job_id, True) for one in (*first, first[0])]
+    same, other, _ = batch(HOUR_S, 3 * HOUR_S)
+    assert (same.job_id, other.job_id) == (first[0].job_id, "")
+    assert (other.error.code, other.error.reason) == (grpc.StatusCode.ALREADY_EXISTS.value[0], ERROR_REASON_IDEMPOTENCY_KEY_REUSED)
+    assert [scheduled(sickbay, one.job_id) for one in first] == before
+
+
+def test_each_line_of_a_batch_over_rest_has_a_time_of_its_own(sickbay: Clients):
+    """A delay or a time, with keys; a repeat gets the first one, and one with another time is rejected for itself."""
+    key, at = f"lines-{time.time_ns()}", "2099-05-06T07:08:09.123Z"
+    line = {"jobType": "later", "payload": {}}
+    lines = [line | {"delaySeconds": HOUR_S, "idempotencyKey": f"{key}-0"}, line | {"runAt": at, "idempotencyKey": f"{key}-1"}]
+
+    def batch(*jobs: dict[str, Any]) -> list[dict[str, Any]]:
+        results: list[dict[str, Any]] = sickbay.api.post("/jobs:batch", json={"jobs": jobs}).json()["results"]
+        return results
+
+    first = batch(*lines)
+    delayed, timed = (scheduled(sickbay, one["jobId"]) for one in first)
+    assert (ms(delayed["runAt"]) - ms(delayed["submittedAt"]), timed["runAt"]) == (HOUR_S * 1000, at)
+    assert batch(*lines) == [one | {"duplicate": True} for one in first]
+    moved, same = batch(lines[0] | {"delaySeconds": 60}, lines[1])
+    assert (moved["error"]["reason"], same["jobId"]) == ("IDEMPOTENCY_KEY_REUSED", first[1]["jobId"])
+    assert [scheduled(sickbay, one["jobId"]) for one in first] == [delayed, timed]
 
 
 def test_keys_survive_a_kill(own_clinic: Clinic, start: Callable[..., Product]):

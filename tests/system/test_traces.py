@@ -176,6 +176,33 @@ def test_a_resubmitted_job_goes_on_in_its_trace_linked_to_the_persons_call(scene
     assert (release.facts["sickbay.release.by"], release.service) == ("people", PLANE)
 
 
+def test_a_job_that_runs_later_goes_on_in_its_trace_linked_to_what_sent_it(scene: Scene):
+    """Also after a person has changed its time, in a trace of their own."""
+    clients, receiver, submitter, admin = scene.clients, scene.receiver, Caller.new(), Caller.new()
+    answer = clients.api.post("/jobs", json={"jobType": "traced", "payload": {}, "delaySeconds": 3_600}, headers=submitter.headers)
+    job_id = str(answer.json()["jobId"])
+    clients.wait(job_id, "SCHEDULED")
+    assert clients.plane.patch(f"/scheduled-jobs/{job_id}", json={"delaySeconds": 0}, headers=admin.headers).status_code == 200
+    clients.wait(job_id, "SUCCEEDED")
+    (run,) = receiver.wait(job__id=job_id, name="process jobs.main")
+    (call,) = receiver.wait(trace=submitter.trace, name="sickbay.jobs.v1.JobService/SubmitJob")
+    (sent,) = receiver.wait(job__id=job_id, name="send jobs.main")
+    ((release_trace, release_id),) = sent.links
+    (release,) = receiver.wait(trace=release_trace, id=release_id)
+    assert (sent.trace, run.trace) == (submitter.trace, submitter.trace)
+    assert (sent.parent, sent.service, run.parent, run.links) == (call.id, PLANE, call.id, (sent.here,))
+    assert (release.name, release.facts["sickbay.release.by"]) == ("release", "scheduler")
+    assert release.trace not in {submitter.trace, admin.trace}
+
+
+def test_a_follow_up_that_runs_later_is_a_child_of_the_run_that_submitted_it(scene: Scene):
+    caller = Caller.new()
+    submit_over_grpc(scene.clients, caller, "traced-follow-up")
+    first, second = scene.receiver.wait(2, trace=caller.trace, name="process jobs.main")
+    assert (first.facts["sickbay.job.type"], second.facts["sickbay.job.type"]) == ("traced-follow-up", "traced")
+    assert (second.parent, second.facts["sickbay.job.generation"]) == (first.id, 1)
+
+
 def test_each_job_of_a_batch_has_a_span_of_its_own_that_made_it(scene: Scene):
     """So that its runs are told apart; the one publish links to all of them."""
     caller = Caller.new()

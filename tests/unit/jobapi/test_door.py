@@ -53,8 +53,8 @@ async def open_door(tmp_path, text, counts=None):
         yield intake, backends
 
 
-def wish(key="", job_type="email", tenant="acme"):
-    return Submission(job_type, tenant, b"{}", key)
+def wish(key="", job_type="email", tenant="acme", **when):
+    return Submission(job_type, tenant, b"{}", key, **when)
 
 
 def reasons(results):
@@ -165,6 +165,42 @@ async def test_jobs_rejected_by_a_rate_do_not_wait(tmp_path):
     async with open_door(tmp_path, f"{RATE}[limits]\nqueued = 4\n") as (intake, _):
         assert reasons(await intake.accept([wish()] * 4)) == [None, None, *["SUBMISSION_RATE_EXCEEDED"] * 2]
         assert reasons(await intake.accept([wish(tenant="b")] * 3)) == [None, None, "TOO_MANY_QUEUED"]
+
+
+async def test_jobs_that_are_to_run_later_take_no_place(tmp_path):
+    """However many there are: also when the places are taken, and within one batch."""
+    async with open_door(tmp_path, "[tenants.acme]\nqueued = 1\n[limits]\nqueued = 2\n") as (intake, backends):
+        full = ErrorReason.TOO_MANY_QUEUED.value
+        later = [wish(delay_ms=1), wish(run_at=backends.clock() + 1)]
+        assert reasons(await intake.accept([*later, wish(), *later, wish()])) == [None] * 5 + [full]
+        assert reasons(await intake.accept([*later, wish(tenant="b"), *later, wish(tenant="b")])) == [None] * 5 + [full]
+        assert intake.parts[1].count(None) == 2
+
+
+async def test_one_whose_time_has_passed_takes_its_place(tmp_path):
+    async with open_door(tmp_path, "[tenants.acme]\nqueued = 1\n") as (intake, backends):
+        past = wish(run_at=backends.clock())
+        assert reasons(await intake.accept([past, past])) == [None, "TOO_MANY_QUEUED"]
+
+
+async def test_a_rate_counts_jobs_that_are_to_run_later(tmp_path):
+    """It is of submissions."""
+    async with open_door(tmp_path, RATE) as (intake, backends):
+        exceeded = ErrorReason.SUBMISSION_RATE_EXCEEDED.value
+        assert reasons(await intake.accept([wish(delay_ms=60_000), wish(), wish(delay_ms=60_000)])) == [None, None, exceeded]
+        backends.clock.now += 500
+        assert reasons(await intake.accept([wish(delay_ms=60_000), wish()])) == [None, exceeded]
+
+
+@pytest.mark.parametrize("error", [Refused("no"), Unavailable("perhaps")])
+async def test_one_that_is_to_run_later_gives_back_no_place(tmp_path, error):
+    """It took none: that of a job of the same tenant and moment stays taken, whether a publish fails or a rate rejects it."""
+    async with open_door(tmp_path, f"{RATE}queued = 2\n") as (intake, backends):
+        assert reasons(await intake.accept([wish()])) == [None]
+        backends.broker.fail("publish", error=error)
+        assert await intake.accept([wish(delay_ms=60_000)]) == [error]
+        assert reasons(await intake.accept([wish(delay_ms=60_000)])) == ["SUBMISSION_RATE_EXCEEDED"]
+        assert intake.parts[1].count("acme") == 1
 
 
 async def test_the_names_of_the_rejected_are_bounded(tmp_path):
