@@ -129,7 +129,7 @@ async def test_the_times_of_scheduled_jobs_are_written_by_their_ids(ledger):
     asked = []
     engine = ledger.reader._store._writer
     event.listen(engine.sync_engine, "before_cursor_execute", lambda *told: asked.append((told[2], told[3][0] if told[5] else told[3])))
-    await ledger.writer.apply([scheduled(f"later{number}", START + HOUR + number) for number in range(10)])
+    await ledger.writer.apply([scheduled(f"later{number}", START + HOUR + number) for number in range(2_000)])
     ((sql, values),) = {sql: values for sql, values in asked if sql.startswith("UPDATE jobs SET run_at")}.items()
     for knows in (False, True):
         planned = await plan(ledger, sql, values, analyzes=knows)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, bindparam, func, or_, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sickbay.adapters.sql.database import Database
 from sickbay.adapters.sql.history import history
@@ -65,12 +66,7 @@ class QuarantineQueries:
         """A job with its payload, revisions and history; None if it is not set aside."""
         async with self._store.read() as connection:
             row = (await connection.execute(_ONE_ASIDE, {"job": job_id})).first()
-            if row is None:
-                return None
-            changes = (await connection.execute(CHANGES, {"job": job_id})).all()
-            revisions = (await connection.execute(_REVISIONS, {"job": job_id})).all()
-        edits = [PayloadRevision(edit.at, edit.actor, edit.before, edit.after) for edit in revisions]
-        return QuarantinedJob(record_of(row), edits, history(row, changes))
+            return None if row is None else await with_edits(connection, row)
 
     @detached
     async def groups(self, job_type: str, tenants: Tenants, limit: int, cursor: str) -> Page[FailureGroup]:
@@ -142,3 +138,11 @@ def _group(row: AnyRow, messages: Mapping[str, str]) -> FailureGroup:
         first_at=row.first_at,
         last_at=row.last_at,
     )
+
+
+async def with_edits(connection: AsyncConnection, row: AnyRow) -> QuarantinedJob:
+    """The job of a row that has its payload, with its revisions and history."""
+    changes = (await connection.execute(CHANGES, {"job": row.job_id})).all()
+    revisions = (await connection.execute(_REVISIONS, {"job": row.job_id})).all()
+    edits = [PayloadRevision(edit.at, edit.actor, edit.before, edit.after) for edit in revisions]
+    return QuarantinedJob(record_of(row), edits, history(row, changes))

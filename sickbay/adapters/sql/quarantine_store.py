@@ -144,7 +144,7 @@ class SqlQuarantineStore(QuarantineQueries):
         async with self._feed.write([job_id]) as write:
             connection = write.connection
             found = (await connection.execute(ONE, {"job": job_id})).first()
-            if found and found.state == JobState.DISCARDED.value and _is_of(found, tenants):
+            if found and found.state == JobState.DISCARDED.value and is_of(found, tenants):
                 return record_of(found)
             row, record = await _read_changeable(connection, job_id, etag, tenants)
             values = {"state": JobState.DISCARDED.value, "rank": JobState.DISCARDED.rank, "updated_at": now}
@@ -166,14 +166,15 @@ class SqlQuarantineStore(QuarantineQueries):
         return sorted(rows, key=lambda row: (row.set_aside_at or 0, row.job_id))
 
 
-def _is_of(row: AnyRow, tenants: Tenants) -> bool:
+def is_of(row: AnyRow, tenants: Tenants) -> bool:
+    """Whether the job of a row is of these tenants."""
     return tenants is None or row.tenant in tenants
 
 
 async def _read_changeable(connection: AsyncConnection, job_id: str, etag: str, tenants: Tenants) -> tuple[AnyRow, JobRecord]:
     """The row, if a client that saw `etag` may change it; else an error: one of another tenant is as one that does not exist."""
     row = (await connection.execute(ONE, {"job": job_id})).first()
-    if row is None or not _is_of(row, tenants):
+    if row is None or not is_of(row, tenants):
         raise NotFound(f"no job {job_id!r}")
     record = record_of(row)
     if not record.state.in_quarantine:

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Text, and_, bindparam, func, insert, literal_column, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Text, and_, func, insert, literal_column, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sickbay.adapters.sql.change_feed import ChangeFeed
 from sickbay.adapters.sql.database import Database
-from sickbay.adapters.sql.history import history
 from sickbay.adapters.sql.of_tenants import first_jobs
 from sickbay.adapters.sql.paging import cursor as cursor_of
 from sickbay.adapters.sql.paging import parse_cursor
-from sickbay.adapters.sql.quarantine_store import LEASE_MS, NO_LONGER_ASIDE, lease_of
-from sickbay.adapters.sql.reader import CHANGES, ONE
+from sickbay.adapters.sql.quarantine_queries import with_edits
+from sickbay.adapters.sql.quarantine_store import LEASE_MS, NO_LONGER_ASIDE, is_of, lease_of
+from sickbay.adapters.sql.reader import ONE
 from sickbay.adapters.sql.rows import LISTED, AnyRow, change_values, record_of
 from sickbay.adapters.sql.schema import job_changes, job_revisions, jobs
 from sickbay.adapters.sql.starts import Starts
@@ -27,14 +27,13 @@ from sickbay.concurrency.tasks import detached
 from sickbay.domain.access import Tenants
 from sickbay.domain.errors import Aborted, FailedPrecondition, NotFound
 from sickbay.domain.job import JobEvent, JobRecord, JobState, StateChange
-from sickbay.domain.queries import Page, PayloadRevision, QuarantinedJob, ReleaseLease, ScheduledJobEdit, ScheduledJobQuery
+from sickbay.domain.queries import Page, QuarantinedJob, ReleaseLease, ScheduledJobEdit, ScheduledJobQuery
 from sickbay.ports import Clock
 
 _c: Final = jobs.c
 SCHEDULED: Final = _c.state.op("||")(literal_column("''", Text)) == literal_column(f"'{JobState.SCHEDULED.value}'", Text)
 """As in the partial index, so that it is used, and no other one of states."""
 _WAITING: Final = (SCHEDULED, _c.lease_until.is_(None))
-_REVISIONS: Final = select(job_revisions).where(job_revisions.c.job_id == bindparam("job")).order_by(job_revisions.c.revision)
 
 
 class SqlScheduledJobs:
@@ -114,7 +113,7 @@ class SqlScheduledJobs:
         async with self._feed.write([job_id]) as write:
             connection = write.connection
             found = (await connection.execute(ONE, {"job": job_id})).first()
-            if found is not None and found.state == JobState.CANCELLED.value and not found.generation and _is_of(found, tenants):
+            if found is not None and found.state == JobState.CANCELLED.value and not found.generation and is_of(found, tenants):
                 return record_of(found)
             row, record = await _read_changeable(connection, job_id, etag, tenants)
             ended = {
@@ -151,12 +150,7 @@ class SqlScheduledJobs:
         """A job with its payload, revisions and history; None if it is not SCHEDULED."""
         async with self._store.read() as connection:
             row = (await connection.execute(ONE.where(SCHEDULED), {"job": job_id})).first()
-            if row is None:
-                return None
-            changes = (await connection.execute(CHANGES, {"job": job_id})).all()
-            revisions = (await connection.execute(_REVISIONS, {"job": job_id})).all()
-        edits = [PayloadRevision(edit.at, edit.actor, edit.before, edit.after) for edit in revisions]
-        return QuarantinedJob(record_of(row), edits, history(row, changes))
+            return None if row is None else await with_edits(connection, row)
 
     @detached
     async def overdue(self) -> tuple[int, int]:
@@ -178,14 +172,10 @@ def _wanted(query: ScheduledJobQuery) -> list[ColumnElement[bool]]:
     return wanted
 
 
-def _is_of(row: AnyRow, tenants: Tenants) -> bool:
-    return tenants is None or row.tenant in tenants
-
-
 async def _read_changeable(connection: AsyncConnection, job_id: str, etag: str, tenants: Tenants) -> tuple[AnyRow, JobRecord]:
     """The row, if a client that saw `etag` may change it; else an error: one of another tenant is as one that does not exist."""
     row = (await connection.execute(ONE, {"job": job_id})).first()
-    if row is None or not _is_of(row, tenants):
+    if row is None or not is_of(row, tenants):
         raise NotFound(f"no job {job_id!r}")
     record = record_of(row)
     if record.state is not JobState.SCHEDULED:
